@@ -1,0 +1,109 @@
+"""The axes and the containers that everything else shares.
+
+Axes, the same letters everywhere:
+
+    B documents    T tokens (= N * U)      N units           U tokens per unit
+    D model width  H heads                 d head width      V vocabulary
+    K inner steps  A actions               F features        S seeds
+    L layers       C tokens per chunk (the base model's attention window, a multiple of U)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: one line that names the thing, the expectation, the remedy.
+
+    The command line prints it alone and exits with 2.
+    """
+
+
+class ActionSpace(NamedTuple):
+    """What can be decided about a unit: names, inner steps and nominal costs, in order of cost."""
+
+    names: tuple[str, ...]
+    steps: tuple[int, ...]
+    costs: tuple[float, ...]
+
+    def index(self, name: str) -> int:
+        """Position of the action `name`; an unknown name is an `InputError`."""
+        if name not in self.names:
+            raise InputError(
+                f"unknown action {name!r}: expected one of {', '.join(self.names)}"
+            )
+        return self.names.index(name)
+
+    @property
+    def max_steps(self) -> int:
+        return max(self.steps)
+
+
+CHUNK_ACTIONS = ActionSpace(
+    ("SKIP", "UPDATE_1", "UPDATE_2", "UPDATE_4"), (0, 1, 2, 4), (1.0, 3.0, 5.0, 12.0)
+)
+
+
+class Documents(NamedTuple):
+    """Documents cut into units: `tokens` are the targets, each predicted from those before it.
+
+    `mask` is False on padding (only ever at a document's end); `bos` is the token that stands
+    before the first one and is itself never scored.
+    """
+
+    tokens: Int[Array, "B N U"]
+    mask: Bool[Array, "B N U"]
+    bos: Int[Array, ""]
+
+    @property
+    def inputs(self) -> Int[Array, "B N U"]:
+        """The token before each token: what the model reads when it predicts `tokens`."""
+        b, n, u = self.tokens.shape
+        flat = jnp.asarray(self.tokens).reshape(b, n * u)
+        first = jnp.full((b, 1), self.bos, flat.dtype)
+        return jnp.concatenate([first, flat[:, :-1]], axis=1).reshape(b, n, u)
+
+    def select(self, index) -> "Documents":
+        """The documents at `index` (a slice or an integer array along B)."""
+        return Documents(self.tokens[index], self.mask[index], self.bos)
+
+
+class Observation(NamedTuple):
+    """What is known once a unit has been scored and before it is learned from."""
+
+    unit: Int[Array, ""]
+    token_nll: Float[Array, "U"]
+    mask: Bool[Array, "U"]
+    nll: Float[Array, ""]
+    inner_loss: Float[Array, ""]
+    spent: Float[Array, ""]
+
+
+class Decision(NamedTuple):
+    """An action, with its log-probability and value (zeros where they mean nothing)."""
+
+    action: Int[Array, ""]
+    log_prob: Float[Array, ""]
+    value: Float[Array, ""]
+
+
+class Episode(NamedTuple):
+    """What happened while a policy read documents. Losses in nats; padded units carry zeros."""
+
+    token_nll: Float[Array, "B N U"]
+    nll: Float[Array, "B N"]
+    action: Int[Array, "B N"]
+    steps: Int[Array, "B N"]
+    cost: Float[Array, "B N"]
+    inner_loss: Float[Array, "B N"]
+    log_prob: Float[Array, "B N"]
+    value: Float[Array, "B N"]
+    mask: Bool[Array, "B N U"]
+
+
+def masked_mean(x: Float[Array, "*batch U"], mask: Bool[Array, "*batch U"]) -> jax.Array:
+    """Mean over the last axis of the entries where `mask` holds; 0 where none does."""
+    return jnp.sum(jnp.where(mask, x, 0.0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
