@@ -1,0 +1,1 @@
+"""Named sources, tokenizers and documents cut into units."""

@@ -1,0 +1,1 @@
+"""Slow weights: the decoder, its import and what is built on it."""
