@@ -1,0 +1,77 @@
+"""K gradient steps on an inner loss: the one place where fast weights change."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ponderttt.inner.fast_weights import Fast
+from ponderttt.types import InputError
+
+Dispatch = Literal["masked", "switch"]
+DISPATCHES = ("masked", "switch")
+
+
+def clip_by_global_norm(grads: Fast, limit: Float[Array, ""]) -> Fast:
+    """`grads`, scaled down so that their joint norm is at most `limit`."""
+    squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(grads))
+    scale = jnp.minimum(1.0, limit * jax.lax.rsqrt(jnp.maximum(squares, 1e-30)))
+    return jax.tree.map(lambda g: g * scale, grads)
+
+
+def _scaled(rate: Float[Array, "*H"], leaf: jax.Array) -> jax.Array:
+    """`rate * leaf`, with a per-head rate along the leaf's leading axis."""
+    return rate.reshape(rate.shape + (1,) * (leaf.ndim - rate.ndim)) * leaf
+
+
+def adapt(
+    fast: Fast,
+    views: Any,
+    steps: Int[Array, ""],
+    *,
+    loss: Callable[[Fast, Any], Float[Array, ""]],
+    rate: Float[Array, "*H"],
+    max_steps: int,
+    clip: Float[Array, ""] | None = None,
+    decay: Float[Array, ""] | None = None,
+    initial: Fast | None = None,
+    dispatch: Dispatch = "masked",
+) -> Fast:
+    """Take `steps` gradient steps `W <- W - rate * clip(dl/dW) - decay * (W - W_initial)`.
+
+    `loss(fast, views)` sees one unit of one document, so documents never mix. `masked` always runs
+    `max_steps` steps and keeps the first `steps` (differentiable, for vmap and training); `switch`
+    runs `steps` and no more (not differentiable: it is a loop of data-dependent length). Zero steps
+    leave the weights bit-identical. `rate` is a scalar or one rate a head; `clip` bounds the joint
+    gradient norm. `decay` needs `initial`. A traced `steps` above `max_steps` takes `max_steps`;
+    a concrete one, or a negative one, is an `InputError`.
+    """
+    if dispatch not in DISPATCHES:
+        raise InputError(f"unknown dispatch {dispatch!r}: expected one of {', '.join(DISPATCHES)}")
+    if max_steps < 0:
+        raise InputError(f"max_steps is {max_steps}: expected 0 or more")
+    if decay is not None and initial is None:
+        raise InputError("decay pulls towards the initial weights: give them as initial=")
+    if not isinstance(steps, jax.core.Tracer) and not 0 <= int(steps) <= max_steps:
+        raise InputError(f"steps is {int(steps)}: expected 0 to max_steps = {max_steps}")
+
+    rate = jnp.asarray(rate)
+
+    def step(fast):
+        grads = jax.grad(loss)(fast, views)
+        if clip is not None:
+            grads = clip_by_global_norm(grads, clip)
+        moved = jax.tree.map(lambda w, g: w - _scaled(rate, g), fast, grads)
+        if decay is not None:
+            moved = jax.tree.map(lambda m, w, w0: m - decay * (w - w0), moved, fast, initial)
+        return moved
+
+    if dispatch == "switch":
+        return jax.lax.fori_loop(0, jnp.minimum(steps, max_steps), lambda _, f: step(f), fast)
+
+    def masked(fast, i):
+        return jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), step(fast), fast), None
+
+    return jax.lax.scan(masked, fast, jnp.arange(max_steps))[0]

@@ -1,0 +1,67 @@
+"""Fast-weight models: what the inner loop changes. One head each; callers vmap over heads."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Fast = Any
+"""A pytree of arrays, reset at the start of each document."""
+
+
+class FastWeights(NamedTuple):
+    """A fast-weight model: `init(key, width, hidden) -> fast` and `apply(fast, x) -> y`."""
+
+    init: Callable[[PRNGKeyArray, int, int], Fast]
+    apply: Callable[[Fast, Float[Array, "U d"]], Float[Array, "U d"]]
+
+
+def _normal(key: PRNGKeyArray, *shape: int) -> jax.Array:
+    return 0.02 * jax.random.normal(key, shape)
+
+
+def init_linear(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
+    """`W ~ N(0, 0.02)`, `b = 0`, as TTT-Linear; `hidden` is not used."""
+    return {"w": _normal(key, width, width), "b": jnp.zeros(width)}
+
+
+def apply_linear(fast: Fast, x: Float[Array, "U d"]) -> Float[Array, "U d"]:
+    """`x W + b`."""
+    return x @ fast["w"] + fast["b"][None]
+
+
+def init_mlp(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
+    """`W1, W2 ~ N(0, 0.02)`, biases 0, as TTT-MLP (there `hidden = 4 width`)."""
+    first, second = jax.random.split(key)
+    return {
+        "w1": _normal(first, width, hidden),
+        "b1": jnp.zeros(hidden),
+        "w2": _normal(second, hidden, width),
+        "b2": jnp.zeros(width),
+    }
+
+
+def apply_mlp(fast: Fast, x: Float[Array, "U d"]) -> Float[Array, "U d"]:
+    """`gelu(x W1 + b1) W2 + b2`, with the tanh approximation of the reference."""
+    inner = jax.nn.gelu(x @ fast["w1"] + fast["b1"][None], approximate=True)
+    return inner @ fast["w2"] + fast["b2"][None]
+
+
+FAST_WEIGHTS = {
+    "linear": FastWeights(init_linear, apply_linear),
+    "mlp": FastWeights(init_mlp, apply_mlp),
+}
+
+
+def additive(shape: tuple[int, ...]) -> Fast:
+    """A full-rank addition `x -> x W` to a product, zero at the start; `shape` is [..., in, out]."""
+    return {"w": jnp.zeros(shape)}
+
+
+def low_rank(key: PRNGKeyArray, shape: tuple[int, ...], rank: int) -> Fast:
+    """A low-rank addition `x -> x A B` (LoRA): `A ~ N(0, 1/in)`, `B = 0`, so zero at the start."""
+    *lead, width_in, width_out = shape
+    a = jax.random.normal(key, (*lead, width_in, rank)) / jnp.sqrt(width_in)
+    return {"a": a, "b": jnp.zeros((*lead, rank, width_out))}
