@@ -95,18 +95,20 @@ def _read_document(lm, adapter, policy, tokens, mask, hidden, key, *, dispatch, 
     per_chunk = chunk // unit if adapter.suffix_blocks else 1
 
     def read_unit(carry, n):
-        fast, policy_state, spent = carry
+        fast, policy_state, spent, known_nll = carry
         states = jax.lax.dynamic_index_in_dim(chunks, n // per_chunk, keepdims=False)
         view = adapter.view(lm, Unit(states, (n % per_chunk) * unit, tokens[n], mask[n]))
 
-        def predict(fast):
+        def score(fast):
             losses = token_losses(lm, adapter.hidden(lm, fast, view), tokens[n])
-            losses = jnp.where(mask[n], losses, 0.0)
-            return losses, adapter.observed_loss(fast, view, losses)
+            return jnp.where(mask[n], losses, 0.0)
 
-        token_nll, inner_loss = predict(fast)
-        nll = masked_mean(token_nll, mask[n])
-        seen = Observation(n, token_nll, mask[n], nll, inner_loss, spent)
+        if order == "predict_first":
+            known_nll = score(fast)
+        inner_loss = adapter.observed_loss(fast, view, known_nll)
+        seen = Observation(
+            n, known_nll, mask[n], masked_mean(known_nll, mask[n]), inner_loss, spent
+        )
         decision, policy_state = policy.act(policy_state, seen, jax.random.fold_in(unit_key, n))
         real = jnp.any(mask[n])
         steps = jnp.where(real, steps_of[decision.action], 0)
@@ -117,16 +119,15 @@ def _read_document(lm, adapter, policy, tokens, mask, hidden, key, *, dispatch, 
             rate=adapter.rate, clip=adapter.clip, decay=adapter.decay, initial=initial,
             max_steps=policy.max_steps, dispatch=dispatch,
         )  # fmt: skip
-        if order == "adapt_first":
-            token_nll, _ = predict(fast)
-            nll = masked_mean(token_nll, mask[n])
+        if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
+            known_nll = score(fast)
         record = Episode(
-            token_nll, nll, decision.action, steps, cost, inner_loss,
+            known_nll, masked_mean(known_nll, mask[n]), decision.action, steps, cost, inner_loss,
             decision.log_prob, decision.value, mask[n],
         )  # fmt: skip
-        return (fast, policy_state, spent + cost), record
+        return (fast, policy_state, spent + cost, known_nll), record
 
-    carry = (initial, policy.init(start_key), jnp.zeros(()))
+    carry = (initial, policy.init(start_key), jnp.zeros(()), jnp.zeros(unit))
     return jax.lax.scan(read_unit, carry, jnp.arange(n_units))[1]
 
 

@@ -1,0 +1,1 @@
+"""Costs, metrics and statistics."""

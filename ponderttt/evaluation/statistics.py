@@ -1,0 +1,51 @@
+"""Intervals that treat the document as the unit of analysis: its units are never independent."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import bootstrap
+
+
+class Interval(NamedTuple):
+    """A mean with its bootstrap interval; `n` documents. NaN bounds where n < 2."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def cluster_interval(
+    groups: Sequence[np.ndarray],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap interval of the mean over groups of the groups' means, one value a document.
+
+    A group is a kind of text (a stratum): documents are resampled within it, and every kind weighs
+    the same. For paired differences, hand in each document's difference. Percentile method
+    (`scipy.stats.bootstrap`), which stays defined for few or equal documents.
+    """
+    samples = [np.asarray(group, float) for group in groups if len(group)]
+    n = sum(len(sample) for sample in samples)
+    mean = float(np.mean([sample.mean() for sample in samples])) if samples else float("nan")
+    if not samples or min(len(sample) for sample in samples) < 2:
+        return Interval(mean, float("nan"), float("nan"), n)
+
+    def statistic(*resampled, axis=-1):
+        return np.mean([values.mean(axis=axis) for values in resampled], axis=0)
+
+    result = bootstrap(
+        samples,
+        statistic,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return Interval(mean, float(low), float(high), n)

@@ -1,0 +1,28 @@
+"""Progress of long work: a file for the report's bar, or a bar of its own on a terminal."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from ponderttt.storage import write_text
+
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    """Yield `items`, telling how far it got.
+
+    Where `PONDERTTT_PROGRESS` names a file, it is rewritten with {"label", "done", "total"} (the
+    report reads it); otherwise a bar is drawn on standard error and removed at the end.
+    """
+    path = os.environ.get("PONDERTTT_PROGRESS")
+    if not path:
+        yield from tqdm(items, desc=label, total=total, leave=False)
+        return
+    write_text(path, json.dumps({"label": label, "done": 0, "total": total}))
+    for done, item in enumerate(items, start=1):
+        yield item
+        write_text(path, json.dumps({"label": label, "done": done, "total": total}))
