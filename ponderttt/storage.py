@@ -3,9 +3,12 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
 
 from ponderttt.types import InputError
 
@@ -62,6 +65,28 @@ def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` atomically (UTF-8)."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def save_arrays(folder: Path, key: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Write `arrays` as `<key>-<digest>.safetensors`, atomically, and return them."""
+    content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    with atomic_path(folder / f"{key}-{digest}.safetensors") as temporary:
+        temporary.write_bytes(content)
+    return dict(arrays)
+
+
+def load_arrays(folder: Path, key: str) -> dict[str, np.ndarray] | None:
+    """The arrays saved under `key`, or None; a file that does not match its name is an error."""
+    for path in folder.glob(f"{key}-*.safetensors"):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] != path.stem.removeprefix(f"{key}-"):
+            raise InputError(
+                f"{path} is corrupt: its checksum is not the one in its name; delete it, "
+                "and it will be computed again"
+            )
+        return safetensors.numpy.load(content)
+    return None
 
 
 def file_sha256(path: Path | str) -> str:

@@ -71,7 +71,10 @@ def adapt(
     if dispatch == "switch":
         return jax.lax.fori_loop(0, jnp.minimum(steps, max_steps), lambda _, f: step(f), fast)
 
+    remat = jax.checkpoint(step)  # the outer backward keeps one copy of the weights a step, no more
+
     def masked(fast, i):
-        return jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), step(fast), fast), None
+        moved = remat(fast)
+        return jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), moved, fast), None
 
     return jax.lax.scan(masked, fast, jnp.arange(max_steps))[0]

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.inner import Views, additive, low_rank
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.models.config import DecoderConfig
 from ponderttt.models.head import head_nll
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTLayer
@@ -39,6 +40,10 @@ class Adapter(Protocol):
     @property
     def objective(self) -> str:
         """`next_token` or `reconstruction` (static)."""
+
+    @property
+    def spec(self) -> str:
+        """Everything static about it: with the arrays, what it will do."""
 
     @property
     def suffix_blocks(self) -> int:
@@ -93,11 +98,15 @@ class NextToken:
     def objective(self) -> str:
         return "next_token"
 
+    @property
+    def spec(self) -> str:
+        return f"{self.suffix_blocks} {self.rank} {self.targets} {self.seed}"
+
     def init(self, lm: TransformerLM) -> Fast:
         width = lm.config.width
         if not self.suffix_blocks:
             return self._addition((width, width), 0)
-        shapes = lm.projection_shapes()
+        shapes = target_shapes(lm.config)
         unknown = sorted(set(self.targets) - set(shapes))
         if unknown:
             raise InputError(f"unknown projection {unknown[0]!r}: expected {', '.join(shapes)}")
@@ -156,6 +165,10 @@ class Reconstruction:
         return "reconstruction"
 
     @property
+    def spec(self) -> str:
+        return repr(self.layer.config)
+
+    @property
     def suffix_blocks(self) -> int:
         return 0
 
@@ -188,6 +201,15 @@ jax.tree_util.register_dataclass(
 jax.tree_util.register_dataclass(
     Reconstruction, data_fields=["state", "scale", "clip", "decay"], meta_fields=["graph"]
 )
+
+
+def target_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
+    """The products of a block that fast weights can add to, and their shapes [in, out]."""
+    return {
+        "q": (config.width, config.heads * config.head_dim),
+        "v": (config.width, config.kv_heads * config.head_dim),
+        "mlp_out": (config.hidden, config.width),
+    }
 
 
 def token_losses(

@@ -1,0 +1,58 @@
+"""Orbax checkpoints: atomic, the last two kept, restored bit for bit."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ponderttt.storage import writable_folder
+from ponderttt.types import InputError
+
+
+@contextmanager
+def _manager(folder: Path | str) -> Iterator[Any]:
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    manager = ocp.CheckpointManager(writable_folder(folder).resolve(), options=options)
+    try:
+        yield manager
+    finally:
+        manager.close()
+
+
+def save_checkpoint(folder: Path | str, step: int, tree: Any) -> None:
+    """Write the arrays of `tree` as checkpoint `step` of `folder`."""
+    import orbax.checkpoint as ocp
+
+    with _manager(folder) as manager:
+        manager.save(step, args=ocp.args.StandardSave(tree))
+        manager.wait_until_finished()
+
+
+def restore_checkpoint(folder: Path | str, like: Any) -> tuple[int, Any] | None:
+    """The newest checkpoint of `folder` as `(step, tree)`, shaped as `like`; None if there is none.
+
+    A checkpoint that cannot be read, or that holds other shapes, is an `InputError`.
+    """
+    import orbax.checkpoint as ocp
+
+    if not Path(folder).is_dir():
+        return None
+    with _manager(folder) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return None
+        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            return step, manager.restore(step, args=ocp.args.StandardRestore(template))
+        except Exception as error:  # orbax raises what its storage layer raises
+            raise InputError(
+                f"checkpoint {Path(folder) / str(step)} cannot be restored "
+                f"({type(error).__name__}): expected one written by this version with the same "
+                "configuration; delete that folder to go on from the one before it"
+            ) from error

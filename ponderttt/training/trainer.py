@@ -1,0 +1,189 @@
+"""Training a TTT layer's slow weights through its own inner loop (DESIGN section 7)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from ponderttt.models.adapters import Reconstruction
+from ponderttt.models.lm import TransformerLM
+from ponderttt.models.ttt_layer import TTTLayer
+from ponderttt.policies import Random
+from ponderttt.rollout import rollout
+from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
+from ponderttt.types import CHUNK_ACTIONS, Documents, InputError
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How to train. `mixture` are the probabilities of SKIP, UPDATE_1, UPDATE_2, UPDATE_4.
+
+    A mixture serves every schedule with one set of slow weights; all its mass on SKIP trains the
+    adapter without any inner step (the control that decides what updating itself is worth).
+    """
+
+    steps: int = 100
+    batch_size: int = 2
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    inner_weight: float = 0.1
+    clip: float = 1.0
+    mixture: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    validate_every: int = 20
+    patience: int = 3
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 0 or self.batch_size < 1 or self.validate_every < 1:
+            raise InputError("steps must be 0 or more; batch_size and validate_every 1 or more")
+        if len(self.mixture) != len(CHUNK_ACTIONS.names) or abs(sum(self.mixture) - 1) > 1e-6:
+            raise InputError(
+                f"mixture {self.mixture} must give one probability to each of "
+                f"{', '.join(CHUNK_ACTIONS.names)}, summing to 1"
+            )
+
+
+class Corpus(NamedTuple):
+    """Documents with the cached hidden states of each ([N, U, D] a document)."""
+
+    documents: Documents
+    hidden: Any
+
+    def batch(self, index: np.ndarray) -> tuple[Documents, jax.Array]:
+        """The documents at `index` with their hidden states [B, N, U, D]."""
+        return self.documents.select(index), jnp.asarray(np.stack([self.hidden[i] for i in index]))
+
+
+class Progress(NamedTuple):
+    """All that a resumed run needs: what the optimiser holds and what has been seen."""
+
+    state: Any
+    optimiser: Any
+    best: Any
+    history: jax.Array  # [steps, 2]: training loss, validation loss (NaN where not measured)
+
+
+class TrainResult(NamedTuple):
+    """The layer with the best validation loss, the losses, and why training ended."""
+
+    layer: TTTLayer
+    history: np.ndarray
+    stopped: str
+
+
+class TTTTrainer:
+    """AdamW on `CE + inner_weight * inner loss per dimension`, through the scan over units.
+
+    The losses come from `rollout` itself (masked dispatch), actions drawn from the mixture afresh
+    at every step. Batches and actions are functions of (seed, step) alone, so that a run resumed
+    from its checkpoint equals an uninterrupted one bit for bit.
+    """
+
+    def __init__(
+        self, lm: TransformerLM, layer: TTTLayer, config: TrainerConfig, *, chunk: int | None = None
+    ):
+        self.lm, self.config, self.chunk = lm, config, chunk
+        self.graph, self.state = nnx.split(layer)
+        self.width = layer.config.hidden_dim
+        self.policy = Random(jnp.asarray(config.mixture))
+        self.optimiser = optax.chain(
+            optax.clip_by_global_norm(config.clip),
+            optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
+        )
+        self._step = jax.jit(self._train_step)
+        self._validate = jax.jit(self._losses)
+
+    def _losses(self, state, lm, documents, hidden, key):
+        adapter = Reconstruction(self.graph, state, jnp.ones(()))
+        episode = rollout(
+            lm, adapter, self.policy, documents, key=key, chunk=self.chunk, hidden=hidden
+        )
+        tokens = jnp.maximum(jnp.sum(episode.mask), 1)
+        units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1)
+        nll = jnp.sum(episode.token_nll) / tokens
+        inner = jnp.sum(episode.inner_loss) / units / self.width
+        return nll + self.config.inner_weight * inner, nll
+
+    def _train_step(self, state, optimiser_state, lm, documents, hidden, key):
+        grad = jax.value_and_grad(self._losses, has_aux=True)
+        (_, nll), grads = grad(state, lm, documents, hidden, key)
+        updates, optimiser_state = self.optimiser.update(grads, optimiser_state, state)
+        return optax.apply_updates(state, updates), optimiser_state, nll
+
+    def _start(self) -> Progress:
+        history = jnp.full((self.config.steps, 2), jnp.nan)
+        return Progress(self.state, self.optimiser.init(self.state), self.state, history)
+
+    def _validation_loss(self, state, validation: Corpus) -> float:
+        """Mean loss over the validation documents, one at a time, always under the same actions."""
+        key = jax.random.key(self.config.seed)
+        losses = []
+        for i in range(validation.documents.tokens.shape[0]):
+            documents, hidden = validation.batch(np.asarray([i]))
+            losses.append(self._validate(state, self.lm, documents, hidden, key)[1])
+        return float(jnp.mean(jnp.stack(losses)))
+
+    def train(
+        self,
+        training: Corpus,
+        validation: Corpus,
+        *,
+        folder: Path | str | None = None,
+        tick: Callable[[], object] = lambda: None,
+    ) -> TrainResult:
+        """Train; with `folder`, save a checkpoint at each validation and resume from the newest.
+
+        Stops early after `patience` validations without a better one, or at the first loss that is
+        not finite, with the best state kept either way. `tick` is called after each step.
+        """
+        config, now, first = self.config, self._start(), 0
+        restored = restore_checkpoint(folder, now._asdict()) if folder else None
+        if restored:
+            first, now = restored[0], Progress(**restored[1])
+        n = training.documents.tokens.shape[0]
+        stopped = self._verdict(np.asarray(now.history))
+        for step in range(first, config.steps):
+            if stopped:
+                break
+            key = jax.random.fold_in(jax.random.key(config.seed), step)
+            draw, act = jax.random.split(key)
+            index = jax.random.choice(draw, n, (min(config.batch_size, n),), replace=False)
+            state, optimiser, nll = self._step(
+                now.state, now.optimiser, self.lm, *training.batch(np.asarray(index)), act
+            )
+            history = now.history.at[step, 0].set(nll)
+            if not jnp.isfinite(nll):
+                now, stopped = now._replace(history=history), "the loss was not finite"
+                break
+            now = Progress(state, optimiser, now.best, history)
+            if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
+                now = self._validated(now, step, validation)
+                stopped = self._verdict(np.asarray(now.history))
+                if folder:
+                    save_checkpoint(folder, step + 1, now._asdict())
+            tick()
+        layer = nnx.merge(self.graph, now.best)
+        return TrainResult(layer, np.asarray(now.history), stopped or "all steps taken")
+
+    def _validated(self, now: Progress, step: int, validation: Corpus) -> Progress:
+        loss = self._validation_loss(now.state, validation)
+        seen = np.asarray(now.history[:, 1])
+        better = loss < np.nanmin(seen, initial=np.inf)
+        history = now.history.at[step, 1].set(loss)
+        return now._replace(history=history, best=now.state if better else now.best)
+
+    def _verdict(self, history: np.ndarray) -> str:
+        """Why training has ended by now, or an empty string."""
+        validation = history[:, 1]
+        taken = np.flatnonzero(~np.isnan(validation))
+        if taken.size > self.config.patience:
+            since_best = taken.size - 1 - int(np.argmin(validation[taken]))
+            if since_best >= self.config.patience:
+                return f"no better validation loss in {self.config.patience} validations"
+        return ""
