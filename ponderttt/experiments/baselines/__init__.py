@@ -1,0 +1,4 @@
+"""Does adapting while reading help a frozen language model on held-out text?"""
+
+from ponderttt.experiments.baselines.config import BaselinesConfig as BaselinesConfig
+from ponderttt.experiments.baselines.run import run as run

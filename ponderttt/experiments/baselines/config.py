@@ -1,0 +1,62 @@
+"""The parameters of the baselines experiment; the defaults are the smoke preset."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from ponderttt.inner.descent import DISPATCHES
+from ponderttt.types import CHUNK_ACTIONS, InputError
+
+OBJECTIVES = ("next_token", "reconstruction")
+
+
+@dataclass(frozen=True)
+class BaselinesConfig:
+    """What to read, with which model, and how much of it. Numbers of documents are per source."""
+
+    model: str = "tiny"
+    """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    sources: tuple[str, ...] = ("packages", "go", "wikipedia")
+    """Names of sources, or local folders."""
+    objectives: tuple[str, ...] = OBJECTIVES
+    train_documents: int = 2
+    """Rates are tuned and slow weights trained on these; half as many validate them."""
+    test_documents: int = 3
+    units: int = 4
+    """Units read of each document; shorter documents are left out."""
+    unit_size: int = 64
+    """Tokens per unit, which is also the base's attention window."""
+    train_steps: int = 4
+    budget: float = 3.125
+    """Mean nominal cost per unit of the random control."""
+    dispatch: Literal["masked", "switch"] = "switch"
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("sources", "objectives"):  # papermill and YAML hand lists in
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise InputError(f"{name} is {value!r}: expected a list, such as [{value}]")
+            object.__setattr__(self, name, tuple(value))
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown or not self.objectives:
+            raise InputError(
+                f"objectives {list(self.objectives)}: expected one or more of {', '.join(OBJECTIVES)}"
+            )
+        if not self.sources:
+            raise InputError("sources is empty: expected one or more names, such as [packages, go]")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InputError(f"{field.name} is {value!r}: expected a whole number")
+        least = {"train_documents": 2, "test_documents": 1, "units": 2, "unit_size": 1}
+        for name, low in (least | {"train_steps": 1}).items():
+            if getattr(self, name) < low:
+                raise InputError(f"{name} is {getattr(self, name)}: expected {low} or more")
+        if self.dispatch not in DISPATCHES:
+            raise InputError(f"dispatch {self.dispatch!r}: expected {' or '.join(DISPATCHES)}")
+        costs = CHUNK_ACTIONS.costs
+        if not isinstance(self.budget, int | float) or not costs[0] <= self.budget <= costs[-1]:
+            raise InputError(
+                f"budget is {self.budget!r}: expected a mean cost from {costs[0]:g} to {costs[-1]:g}"
+            )

@@ -1,0 +1,135 @@
+"""The experiment: prepare adapters on training text, read test text under every method."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import pandas as pd
+
+from ponderttt.evaluation.costs import forward_flops
+from ponderttt.experiments import tuning
+from ponderttt.experiments.baselines import tables
+from ponderttt.experiments.baselines.config import BaselinesConfig
+from ponderttt.experiments.corpora import Texts, load_texts
+from ponderttt.experiments.episodes import Arrays, read, read_frozen
+from ponderttt.experiments.progress import track
+from ponderttt.experiments.result import Result
+from ponderttt.models.adapters import Reconstruction
+from ponderttt.models.lm import TransformerLM
+from ponderttt.policies import Fixed, Random
+from ponderttt.types import CHUNK_ACTIONS
+
+
+class Method(NamedTuple):
+    """One way to read a document: `measure(corpus, index)` gives its arrays."""
+
+    objective: str
+    name: str
+    measure: Callable[..., Arrays]
+    cost: float | None
+    """Nominal cost a unit where the arrays do not tell it (the frozen base), in forward passes."""
+
+
+def run(config: BaselinesConfig) -> Result:
+    """Measure every method on every test document; see `tables` for what comes back."""
+    lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
+    load = partial(load_texts, lm, unit=config.unit_size, units=config.units, seed=config.seed)
+    test = load(config.sources, split="test", count=config.test_documents)
+    training = load(config.sources, split="train", count=config.train_documents)
+    validation = load(
+        config.sources, split="validation", count=max(1, config.train_documents // 2)
+    )
+    uniform = load(("uniform",), split="test", count=2)
+    methods, tuned, trained = _prepare(lm, config, training, validation)
+
+    read_all = partial(_read_all, methods)
+    reading, floor = read_all(test, "reading test text"), read_all(uniform, "the ln V floor")
+    units = tables.units(test, reading)
+    return Result(
+        name="baselines",
+        config=dataclasses.asdict(config),
+        tables={
+            "units": units,
+            "documents": tables.documents(units),
+            "gains": tables.gains(units, seed=config.seed),
+            "positions": tables.positions(units, seed=config.seed),
+            "uniform": tables.floor(floor, lm.config.vocab_size),
+            "explorer": tables.explorer(test, reading, lm.tokenizer_name),
+            "tuning": tuned,
+            "training": trained,
+        },
+        scalars={
+            "test_documents": len(test),
+            "tokens": int(test.corpus.documents.mask.sum()),
+            "vocabulary": lm.config.vocab_size,
+            "model": lm.name,
+            "fingerprint": lm.fingerprint,
+        },
+        meta={"sources": test.record},
+    )
+
+
+def _prepare(
+    lm: TransformerLM, config: BaselinesConfig, training: Texts, validation: Texts
+) -> tuple[list[Method], pd.DataFrame, pd.DataFrame]:
+    """Every method of the page, with the tables of what was tuned and trained for it."""
+    how = {"dispatch": config.dispatch, "seed": config.seed}
+    tune = partial(
+        tuning.tune, lm, training=training, validation=validation, budget=config.budget,
+        count=max(1, config.train_documents // 4), **how,
+    )  # fmt: skip
+    methods, tuned, trained = _frozen(lm, config.unit_size), [], []
+    if "next_token" in config.objectives:
+        ready = tune(tuning.next_token, tuning.NEXT_TOKEN_GRID, objective="next_token")
+        methods += _adapted(lm, ready, how)
+        tuned.append(ready.table)
+    if "reconstruction" in config.objectives:
+        train = partial(
+            tuning.train_layer, lm, training, validation, steps=config.train_steps, seed=config.seed
+        )
+        layer, history = train(mixture=tuning.MIXTURE)
+        never, never_history = train(mixture=tuning.NEVER)
+        trained += [history, never_history]
+        ready = tune(tuning.scaled(layer), tuning.RECONSTRUCTION_GRID, objective="reconstruction")
+        methods += _adapted(lm, ready, how)
+        control = partial(read, lm, Reconstruction.of(never), Fixed("SKIP"), **how)
+        methods.append(Method("reconstruction", "rate 0", control, None))
+        tuned.append(ready.table)
+    empty = pd.DataFrame(columns=["step", "loss", "validation", "trained", "stopped"])
+    return methods, pd.concat(tuned), pd.concat(trained) if trained else empty
+
+
+def _frozen(lm: TransformerLM, unit: int) -> list[Method]:
+    """The base alone, and with a longer window at its own cost."""
+    flops = {window: forward_flops(lm.config, window * unit) for window in (1, 2, 4)}
+    return [
+        Method(
+            "none",
+            "base" if window == 1 else f"base x{window}",
+            partial(read_frozen, lm, window=window),
+            flops[window] / flops[1],
+        )
+        for window in flops
+        if window * unit <= lm.config.max_positions
+    ]
+
+
+def _adapted(lm: TransformerLM, ready: tuning.Tuned, how: dict) -> list[Method]:
+    """Every fixed action, and random at the budget."""
+    policies = {name: Fixed(name) for name in CHUNK_ACTIONS.names}
+    policies["RANDOM"] = Random(jnp.asarray(ready.mix))
+    return [
+        Method(ready.adapter.objective, name, partial(read, lm, ready.adapter, policy, **how), None)
+        for name, policy in policies.items()
+    ]
+
+
+def _read_all(methods: list[Method], texts: Texts, label: str) -> tables.Reading:
+    """Arrays of every (document, method)."""
+    pairs = [(i, m) for i in range(len(texts)) for m in range(len(methods))]
+    return tables.Reading(
+        methods,
+        {(i, m): methods[m].measure(texts.corpus, i) for i, m in track(pairs, label, len(pairs))},
+    )

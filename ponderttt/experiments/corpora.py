@@ -1,0 +1,70 @@
+"""The texts of an experiment: documents of several sources, with the frozen base's states."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from ponderttt.data import get_tokenizer, load_documents
+from ponderttt.experiments.episodes import with_hidden
+from ponderttt.experiments.progress import track
+from ponderttt.models.lm import TransformerLM
+from ponderttt.training.trainer import Corpus
+from ponderttt.types import Documents
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One corpus and what is known of its documents, in the same order."""
+
+    corpus: Corpus
+    sources: tuple[str, ...]
+    paths: tuple[str, ...]
+    record: dict
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def first_of_each(self, count: int) -> list[int]:
+        """Indices of the first `count` documents of every source."""
+        chosen: list[int] = []
+        for source in dict.fromkeys(self.sources):
+            chosen += [i for i, name in enumerate(self.sources) if name == source][:count]
+        return chosen
+
+
+def load_texts(
+    lm: TransformerLM,
+    sources: tuple[str, ...],
+    *,
+    split: str,
+    unit: int,
+    units: int,
+    count: int,
+    seed: int,
+) -> Texts:
+    """Up to `count` documents of exactly `units` units from each source, hidden states cached."""
+    tokenizer = get_tokenizer(lm.tokenizer_name)
+    parts = {
+        source: load_documents(
+            source, tokenizer, split=split, unit=unit, units=units, min_units=units,
+            max_documents=count, seed=seed,
+        )
+        for source in sources
+    }  # fmt: skip
+    documents = Documents(
+        np.concatenate([part.documents.tokens for part in parts.values()]),
+        np.concatenate([part.documents.mask for part in parts.values()]),
+        jnp.asarray(next(iter(parts.values())).documents.bos),
+    )
+    hidden: list[np.ndarray] = []
+    label = f"hidden states, {split}"
+    for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
+        hidden += with_hidden(lm, documents.select(slice(i, i + 1))).hidden
+    return Texts(
+        Corpus(documents, hidden),
+        tuple(source for source, part in parts.items() for _ in part.paths),
+        tuple(path for part in parts.values() for path in part.paths),
+        {source: dataclasses.asdict(part)["record"] for source, part in parts.items()},
+    )
