@@ -1,1 +1,9 @@
 """Named sources, tokenizers and documents cut into units."""
+
+from ponderttt.data.documents import CodeDataset as CodeDataset
+from ponderttt.data.documents import Corpus as Corpus
+from ponderttt.data.documents import load_documents as load_documents
+from ponderttt.data.iterator import create_data_iterator as create_data_iterator
+from ponderttt.data.sources import SOURCES as SOURCES
+from ponderttt.data.sources import load_source as load_source
+from ponderttt.data.tokenizer import get_tokenizer as get_tokenizer

