@@ -4,8 +4,6 @@ Axes: B documents, T tokens, D width, H query heads, G key/value heads, R = H / 
 share a key, d head width, F width of the MLP, L layers, V vocabulary.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,8 +12,11 @@ from jaxtyping import Array, Float, Int
 from ponderttt.models.attention import causal_attention, rotary_angles, rotate
 from ponderttt.models.config import DecoderConfig
 
+DELTA_NAMES = ("q", "v", "mlp_out")
+"""Projections that fast weights can add to."""
+
 Deltas = dict[str, dict[str, jax.Array]]
-"""Fast additions to projections of m blocks, by name ("q", "v", "mlp_out"): low-rank
+"""Fast additions to projections of m blocks, by name: low-rank
 `{"a": [m, in, r], "b": [m, r, out]}` or full `{"w": [m, in, out]}`."""
 
 
@@ -25,13 +26,13 @@ class Decoder(nnx.Module):
     `params` are shaped as `parameters.param_shapes` says; products read `x @ weight`.
     """
 
-    def __init__(self, config: DecoderConfig, params: dict[str, Any]):
+    def __init__(self, config: DecoderConfig, params: dict[str, Array]):
         self.config = config
         self.embedding = nnx.Param(params["embedding"])
         self.positions = nnx.Param(params["positions"]) if "positions" in params else None
         self.output = nnx.Param(params["output"]) if "output" in params else None
-        self.final = nnx.data({name: nnx.Param(array) for name, array in params["final"].items()})
-        self.blocks = nnx.data({name: nnx.Param(array) for name, array in params["blocks"].items()})
+        self.final = nnx.data(_below("final.", params))
+        self.blocks = nnx.data(_below("blocks.", params))
 
     @property
     def head(self) -> Float[Array, "V D"]:
@@ -65,6 +66,14 @@ class Decoder(nnx.Module):
     def final_norm(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """The norm in front of the output matrix."""
         return normalize(self.config, {k: p[...] for k, p in self.final.items()}, "norm", h)
+
+
+def _below(prefix: str, params: dict[str, Array]) -> dict[str, nnx.Param]:
+    return {
+        name.removeprefix(prefix): nnx.Param(array)
+        for name, array in params.items()
+        if name.startswith(prefix)
+    }
 
 
 def block(

@@ -13,7 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ponderttt.models.config import DecoderConfig
-from ponderttt.models.decoder import Decoder, Deltas
+from ponderttt.models.decoder import DELTA_NAMES, Decoder, Deltas
+from ponderttt.models.parameters import projection_shapes
 from ponderttt.models.pretrained import Weights, load_pretrained, random_weights
 from ponderttt.types import InputError
 
@@ -73,6 +74,11 @@ class TransformerLM:
             dtype=dtype,
             fingerprint=hashlib.sha256(digest.encode()).hexdigest(),
         )
+
+    def projection_shapes(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of the projections that `deltas` can add to."""
+        shapes = projection_shapes(self.config)
+        return {name: shapes[name] for name in DELTA_NAMES}
 
     @property
     def decoder(self) -> Decoder:
