@@ -66,9 +66,7 @@ class TTTLayer(nnx.Module):
         self.log_rate = nnx.Param(jnp.full(heads, jnp.log(config.base_rate)))
         keys = jax.random.split(rngs.params(), heads)
         initial = jax.vmap(
-            lambda key: FAST_WEIGHTS[config.fast_weight].init(
-                key, d, config.fast_weight_hidden_dim
-            )
+            lambda key: FAST_WEIGHTS[config.fast_weight].init(key, d, config.fast_weight_hidden_dim)
         )(keys)
         self.initial = nnx.Dict({name: nnx.Param(value) for name, value in initial.items()})
 
@@ -123,9 +121,7 @@ class TTTLayer(nnx.Module):
             x, k = inputs
             views = self.views(x, mask)
             out, loss = self.add(fast, x, views), self.loss(fast, views)
-            fast = adapt(
-                fast, views, k, loss=self.loss, rate=self.rate(), max_steps=max_steps
-            )
+            fast = adapt(fast, views, k, loss=self.loss, rate=self.rate(), max_steps=max_steps)
             return fast, (out, loss)
 
         def document(x, k):

@@ -1,0 +1,1 @@
+"""What turns results into pages: records, charts, claims, the batch runner and the book."""

@@ -1,0 +1,78 @@
+"""Claims: a sentence, the test that decides it, and the evidence; the verdict is computed.
+
+A sentence about results never stands on a page without the three. A negative result is a result:
+*not supported* says that the evidence points the other way, *inconclusive* that it cannot tell.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ponderttt.report import markdown
+
+SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
+MARKS = {SUPPORTED: "✓", NOT_SUPPORTED: "✗", INCONCLUSIVE: "○"}
+
+
+class Evidence(NamedTuple):
+    """An effect with its interval (NaN bounds: none could be computed) from `n` documents."""
+
+    effect: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Test:
+    """How evidence decides: what is asked of it, and the verdict that it gives."""
+
+    description: str
+    decide: Callable[[Evidence], str]
+
+
+def _interval_above_zero(evidence: Evidence) -> str:
+    if evidence.low > 0:
+        return SUPPORTED
+    return NOT_SUPPORTED if evidence.high < 0 else INCONCLUSIVE
+
+
+def _effect_not_negative(evidence: Evidence) -> str:
+    return SUPPORTED if evidence.effect >= 0 else NOT_SUPPORTED
+
+
+ABOVE_ZERO = Test("95 % interval above zero", _interval_above_zero)
+NOT_NEGATIVE = Test("smallest margin not negative", _effect_not_negative)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that `test` decides on `evidence` (nats per token)."""
+
+    sentence: str
+    test: Test
+    evidence: Evidence
+
+    @property
+    def verdict(self) -> str:
+        return self.test.decide(self.evidence)
+
+
+def to_markdown(claims: Iterable[Claim]) -> markdown.Markdown:
+    """A table of claims: verdict, sentence, effect with interval in nats per token, documents."""
+    rows = [
+        (
+            f"{MARKS[claim.verdict]} *{claim.verdict}*",
+            f"{claim.sentence} <br>({claim.test.description})",
+            signed_interval(*claim.evidence[:3]),
+            str(claim.evidence.n),
+        )
+        for claim in claims
+    ]
+    return markdown.table(("verdict", "claim (test)", "effect, nats", "n"), rows, left=2)
+
+
+def signed_interval(effect: float, low: float, high: float, *, digits: int = 4) -> str:
+    """`+0.0412 [0.0350, 0.0470]`, or the effect alone where no interval could be computed."""
+    text = f"{effect:+.{digits}f}"
+    return text if low != low or high != high else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,58 @@
+"""How a chart reaches a page: one mime bundle, one look, the same bytes every time.
+
+A chart is emitted twice: as a Vega-Lite specification, which JupyterLab and the book draw as an
+interactive chart, and as an SVG image for whatever draws neither. Nothing is fetched, and nothing
+in the output is random, so a notebook run twice gives the same page.
+"""
+
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+VEGALITE_MIME = "application/vnd.vegalite.v5+json"
+VEGALITE_VERSION = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+MAX_ROWS = 500
+
+# Okabe and Ito's colours, told apart by every kind of colour vision, on paper and on a dark page.
+GREY, SKY, GREEN, VERMILION = "#8c8c8c", "#56b4e9", "#009e73", "#d55e00"
+BLUE, PURPLE, ORANGE = "#0072b2", "#cc79a7", "#e69f00"
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+
+
+def mime_bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """The mime bundle of a Vega-Lite specification: the specification and its picture as SVG."""
+    on_paper = {**spec, "config": {**spec.get("config", {}), "background": "white"}}
+    return {
+        VEGALITE_MIME: spec,
+        "image/svg+xml": vl_convert.vegalite_to_svg(on_paper, vl_version=VEGALITE_VERSION),
+    }
+
+
+@alt.theme.register("ponderttt", enable=False)
+def theme() -> alt.theme.ThemeConfig:
+    """The look of every chart; text and grid colours are set by the page, light or dark."""
+    return {
+        "config": {
+            "background": "transparent",
+            "font": FONT,
+            "view": {"stroke": None},
+            "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "offset": 12,
+                      "subtitleFontSize": 12, "subtitlePadding": 5},
+            "axis": {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",
+                     "titlePadding": 8, "gridOpacity": 0.35, "tickSize": 4, "domain": False},
+            "header": {"labelFontSize": 12, "labelFontWeight": 600, "titleFontSize": 12,
+                       "labelPadding": 6},
+            "legend": {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",
+                       "orient": "top", "symbolStrokeWidth": 2.5, "padding": 0},
+        }
+    }  # fmt: skip
+
+
+def enable() -> None:
+    """Make every chart of this kernel look and render as the pages need it."""
+    alt.theme.enable("ponderttt")
+    alt.data_transformers.enable("default", max_rows=MAX_ROWS)
+    alt.renderers.register("ponderttt", mime_bundle)
+    alt.renderers.enable("ponderttt")
