@@ -84,7 +84,7 @@ def chunk_losses(lm, config: TrainBaselineConfig) -> Iterator[tuple[float, float
     source = "the-stack" if config.use_real_data else config.source
     texts = load_documents(
         source, get_tokenizer(lm.tokenizer_name), split="test", unit=config.chunk_size,
-        units=units, min_units=min(2, units) if units < 2 else units,
+        units=units, min_units=units,
         max_documents=count, seed=config.seed,
     )  # fmt: skip
     found = len(texts.paths)
