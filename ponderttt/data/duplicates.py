@@ -6,51 +6,47 @@ from collections.abc import Sequence
 
 import xxhash
 
-MAX_SHARED = 0.5
-"""Two texts are near-duplicates when the Jaccard index of their sets of lines reaches this."""
+MAX_CONTAINED = 0.5
+"""A text that shares this part of its distinct lines with one other is a near-duplicate."""
 
 _MIN_LINE = 10
 """Lines that are shorter (`else:`, `return x`) say nothing about copying."""
 
 
 def find_duplicates(texts: Sequence[str]) -> list[str]:
-    """For each text, in order, why it repeats an earlier one that was kept; "" if it does not.
+    """For each text, in order, why it repeats another that is kept; "" if it does not.
 
-    Exact, not sketched: if two sets of lines have a Jaccard index of at least `MAX_SHARED`, they
-    share one of each set's first `n - ceil(MAX_SHARED * n) + 1` lines in any order that is the
-    same for all. With the rarest lines first, few pairs are ever compared (Chaudhuri et al. 2006,
-    prefix filtering).
+    Exact, not sketched. Texts are taken from the largest to the smallest, so that a part of
+    another gives way to the whole. A text of n lines that shares at least `MAX_CONTAINED * n` of
+    them shares one of any `n - ceil(MAX_CONTAINED * n) + 1`; these are taken from its rarest
+    lines, so that few pairs are ever compared (prefix filtering, Chaudhuri et al. 2006).
     """
     lines = [_line_hashes(text) for text in texts]
     frequency = Counter(line for found in lines for line in found)
-    seen: set[int] = set()
-    postings: defaultdict[int, list[int]] = defaultdict(list)
-    reasons = []
-    for index, (text, found) in enumerate(zip(texts, lines, strict=True)):
-        whole = xxhash.xxh3_64_intdigest(text.encode())
-        rarest = sorted(found, key=lambda line: (frequency[line], line))
-        prefix = rarest[: len(found) - math.ceil(MAX_SHARED * len(found)) + 1]
-        if whole in seen:
-            reasons.append("copy")
-            continue
-        rivals = {rival for line in prefix for rival in postings[line]}
-        if any(_jaccard(found, lines[rival]) >= MAX_SHARED for rival in rivals):
-            reasons.append("near-duplicate")
-            continue
-        reasons.append("")
-        seen.add(whole)
-        for line in prefix:
-            postings[line].append(index)
+    kept_with: defaultdict[int, list[int]] = defaultdict(list)
+    whole: set[int] = set()
+    reasons = [""] * len(texts)
+    for index in sorted(range(len(texts)), key=lambda i: (-len(lines[i]), i)):
+        found, digest = lines[index], xxhash.xxh3_64_intdigest(texts[index].encode())
+        if digest in whole:
+            reasons[index] = "copy"
+        elif _is_contained(found, lines, frequency, kept_with):
+            reasons[index] = "near-duplicate"
+        else:
+            whole.add(digest)
+            for line in found:
+                kept_with[line].append(index)
     return reasons
+
+
+def _is_contained(found, lines, frequency: Counter[int], kept_with) -> bool:
+    """Whether one of the texts in `kept_with` (line -> texts) holds enough of `found`."""
+    needed = math.ceil(MAX_CONTAINED * len(found))
+    rarest = sorted(found, key=frequency.__getitem__)
+    rivals = {rival for line in rarest[: len(found) - needed + 1] for rival in kept_with[line]}
+    return any(len(found & lines[rival]) >= needed for rival in rivals)
 
 
 def _line_hashes(text: str) -> frozenset[int]:
     lines = {line.strip() for line in text.encode().split(b"\n")}
     return frozenset(xxhash.xxh3_64_intdigest(x) for x in lines if len(x) >= _MIN_LINE)
-
-
-def _jaccard(a: frozenset[int], b: frozenset[int]) -> float:
-    if min(len(a), len(b)) < MAX_SHARED * max(len(a), len(b)):
-        return 0.0
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)

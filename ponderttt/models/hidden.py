@@ -1,0 +1,136 @@
+"""The frozen base's hidden states, computed once per document and kept in checksummed files."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from jaxtyping import Float
+
+from ponderttt.models.lm import TransformerLM
+from ponderttt.storage import atomic_path, cache_folder, file_sha256
+from ponderttt.types import Documents, InputError
+
+_TOKENS_PER_CALL = 1024
+"""A forward call reads about so many tokens: enough to keep the matrix products busy."""
+
+_KEY_LENGTH = 32
+
+
+def hidden_states(
+    lm: TransformerLM, documents: Documents, *, chunk: int, suffix_blocks: int = 0
+) -> Float[np.ndarray, "B N U D"]:
+    """What the head reads (or, with `suffix_blocks` > 0, what enters those last blocks).
+
+    `documents.inputs` is read in chunks of `chunk` tokens that do not see each other, positions
+    counted from 0 in each; so the state at (n, u) depends on tokens before (n, u) only. Chunks
+    that are all padding are not run, and their states are 0. A `chunk` that is not a multiple of
+    the unit is an `InputError`.
+    """
+    _check_chunk(documents, chunk)
+    return np.stack([_document_states(lm, d, chunk, suffix_blocks) for d in _each(documents)])
+
+
+def cached_hidden_states(
+    lm: TransformerLM,
+    documents: Documents,
+    *,
+    chunk: int,
+    suffix_blocks: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Float[np.ndarray, "N U D"]]:
+    """`hidden_states`, one read-only memory-mapped file per document, computed if absent.
+
+    A file's name holds the hash of what it was computed from and of its bytes, which are verified
+    here: a damaged file is an `InputError`. A killed run goes on at the document it was at.
+    `progress(done, total)` is called after each document.
+    """
+    _check_chunk(documents, chunk)
+    folder = cache_folder("hidden")
+    present = {path.name[:_KEY_LENGTH]: path for path in folder.glob("*.npy")}
+    states = []
+    for done, document in enumerate(_each(documents), start=1):
+        key = _key(lm, document, chunk, suffix_blocks)
+        path = present.get(key)
+        if path is None:
+            path = _save(folder, key, _document_states(lm, document, chunk, suffix_blocks))
+        states.append(_open(path, lm.dtype))
+        if progress is not None:
+            progress(done, len(documents.tokens))
+    return states
+
+
+def _check_chunk(documents: Documents, chunk: int) -> None:
+    unit = documents.tokens.shape[-1]
+    if chunk < 1 or chunk % unit:
+        raise InputError(f"unit {unit} does not divide chunk {chunk}: expected a multiple of it")
+
+
+def _each(documents: Documents) -> list[Documents]:
+    """The documents one by one, each still with its axis B."""
+    return [documents.select(slice(i, i + 1)) for i in range(len(documents.tokens))]
+
+
+def _document_states(
+    lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int
+) -> Float[np.ndarray, "N U D"]:
+    """The states of one document: every call to the model has the same shape, [rows, chunk]."""
+    _, n, u = document.tokens.shape
+    rows = min(max(1, _TOKENS_PER_CALL // chunk), -(-n * u // chunk))
+    blocks = -(-n * u // (rows * chunk)) * rows
+    tokens, mask = (
+        np.pad(np.asarray(x).reshape(-1), (0, blocks * chunk - n * u)).reshape(-1, rows, chunk)
+        for x in (document.inputs, document.mask)
+    )
+    states = [
+        _forward(lm, x, suffix_blocks) if read.any() else None
+        for x, read in zip(tokens, mask, strict=True)
+    ]
+    empty = np.zeros((rows, chunk, lm.config.width), _dtype(lm.dtype))
+    flat = np.concatenate([empty if s is None else s for s in states]).reshape(blocks * chunk, -1)
+    return flat[: n * u].reshape(n, u, -1)
+
+
+def _forward(lm: TransformerLM, tokens: np.ndarray, suffix_blocks: int) -> np.ndarray:
+    if suffix_blocks:
+        return np.asarray(lm.prefix_states(tokens, suffix_blocks=suffix_blocks))
+    return np.asarray(lm.hidden_states(tokens))
+
+
+def _key(lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int) -> str:
+    """What the states depend on, hashed."""
+    tokens, mask = np.asarray(document.tokens, np.int32), np.asarray(document.mask, bool)
+    digest = hashlib.sha256(
+        f"{lm.fingerprint} {lm.dtype} {chunk} {suffix_blocks} {tokens.shape} "
+        f"{int(document.bos)}".encode()
+    )
+    digest.update(tokens.tobytes())
+    digest.update(mask.tobytes())
+    return digest.hexdigest()[:_KEY_LENGTH]
+
+
+def _save(folder: Path, key: str, states: np.ndarray) -> Path:
+    """Write the states under a name that ends in the hash of the file's bytes."""
+    content = io.BytesIO()
+    # NumPy's format has no bfloat16: its bits are kept as integers.
+    np.save(content, states.view(np.uint16) if states.itemsize == 2 else states)
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    path = folder / f"{key}-{digest[:16]}.npy"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+    return path
+
+
+def _open(path: Path, dtype: str) -> np.ndarray:
+    if file_sha256(path)[:16] != path.stem[_KEY_LENGTH + 1 :]:
+        raise InputError(
+            f"the cached hidden states {path} are damaged (their checksum differs); "
+            "delete that file and run again to compute them anew"
+        )
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(_dtype(dtype))
+
+
+def _dtype(name: str):
+    return ml_dtypes.bfloat16 if name == "bfloat16" else np.dtype(name)
