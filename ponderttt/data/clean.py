@@ -98,16 +98,16 @@ def _cleaned(item: Text | RawFile) -> tuple[Text | None, str]:
             item = Text(text, item.path, item.language)
         except UnicodeDecodeError:
             return None, "not UTF-8"
-    if item.language not in _NO_COMMENTS:
-        if _GENERATED.search(item.text[:_HEAD]):
-            return None, "generated"
-        if _DECLARED_COPY in item.text:
-            return None, "copy by its own account"
-        item = item._replace(text=strip_licence(item.text, item.language))
-        if _is_table(item.text):
-            return None, "data, not code"
+    code = item.language not in _NO_COMMENTS
+    if code and _GENERATED.search(item.text[:_HEAD]):
+        return None, "generated"
+    if code and _DECLARED_COPY in item.text:
+        return None, "copy by its own account"
+    item = item._replace(text=strip_licence(item.text, item.language))
     if len(item.text) < MIN_CHARACTERS:
         return None, f"under {MIN_CHARACTERS} characters"
+    if code and _is_table(item.text):
+        return None, "data, not code"
     return item, ""
 
 

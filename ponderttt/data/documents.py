@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ponderttt.data.encoding import encode_texts
-from ponderttt.data.sources import check_split, load_source, source_record
+from ponderttt.data.sources import check_split, open_source
 from ponderttt.types import Documents, InputError
 
 _BATCH = 16
@@ -17,7 +17,7 @@ _BATCH = 16
 class Corpus:
     """Documents of one split of one source, with the path and language of each.
 
-    `record` says what the source was read from (see `source_record`).
+    `record` says what the source was read from (see `open_source`).
     """
 
     documents: Documents
@@ -59,8 +59,7 @@ class CodeDataset:
             )
         self.tokenizer, self.split, self.seq_length = tokenizer, split, seq_length
         self.source, self.seed = str(source), seed
-        self.record = source_record(source)
-        dataset = load_source(source)
+        dataset, self.record = open_source(source)
         self._texts = dataset.data.column("text")
         found = np.flatnonzero(dataset.data.column("split").to_numpy() == split)
         self.rows = np.random.default_rng(seed).permutation(found)[:max_examples]
@@ -116,9 +115,10 @@ def load_documents(
             "ask for smaller or fewer units, another split or more text"
         )
     tokens, mask = pad_tokens([ids for _, ids in found], unit * units)
-    shape = (len(found), units, unit)
+    shape, bos = (len(found), units, unit), np.int32(tokenizer.bos_token_id)
     return Corpus(
-        Documents(tokens.reshape(shape), mask.reshape(shape), np.int32(tokenizer.bos_token_id)),
+        # NumPy arrays: documents stay on the host until they are read.
+        Documents(tokens.reshape(shape), mask.reshape(shape), bos),  # type: ignore[arg-type]
         tuple(texts.paths[i] for i, _ in found),
         tuple(texts.languages[i] for i, _ in found),
         str(source),

@@ -31,6 +31,8 @@ def encode_texts(
 
 
 def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
     return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
 
 

@@ -74,16 +74,16 @@ def load_source(name_or_path: str | Path) -> "datasets.Dataset":
     paths; the split follows from the hash of the path alone. Raises `InputError` for an unknown
     name, a source that is not installed or out of reach, and a damaged cache file.
     """
+    return open_source(name_or_path)[0]
+
+
+def open_source(name_or_path: str | Path) -> tuple["datasets.Dataset", dict]:
+    """`load_source`, and the record of what was read: versions, and counts kept and dropped."""
     import datasets
 
-    arrow, manifest = _prepared(name_or_path)
+    arrow, record = _prepared(name_or_path)
     table = datasets.table.MemoryMappedTable.from_file(str(arrow))
-    return datasets.Dataset(table, fingerprint=manifest["sha256"][:16])
-
-
-def source_record(name_or_path: str | Path) -> dict:
-    """What was read, kept and dropped: the manifest beside the cached source."""
-    return _prepared(name_or_path)[1]
+    return datasets.Dataset(table, fingerprint=record["sha256"][:16]), record
 
 
 def split_of(path: str, shares: tuple[int, int, int]) -> str:

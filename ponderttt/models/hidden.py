@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jaxtyping import Float
@@ -94,9 +95,10 @@ def _document_states(
 
 
 def _forward(lm: TransformerLM, tokens: np.ndarray, suffix_blocks: int) -> np.ndarray:
+    read = jnp.asarray(tokens)
     if suffix_blocks:
-        return np.asarray(lm.prefix_states(tokens, suffix_blocks=suffix_blocks))
-    return np.asarray(lm.hidden_states(tokens))
+        return np.asarray(lm.prefix_states(read, suffix_blocks=suffix_blocks))
+    return np.asarray(lm.hidden_states(read))
 
 
 def _key(lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int) -> str:
