@@ -132,7 +132,7 @@ def _explorer(table):
         skip = rng.exponential(2.3, 256)
         for method, loss in group.set_index("method")["nll"].items():
             if method in ("SKIP", "UPDATE_1", "UPDATE_2", "UPDATE_4"):
-                row[f"loss_{method}"] = loss
+                row[method] = loss
                 noise = rng.normal(0.02, 0.15, 256) * (method != "SKIP")
                 row[f"nll_{method}"] = np.maximum(skip - noise, 0.0).tolist()
         rows.append(row)

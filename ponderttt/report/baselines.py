@@ -45,36 +45,38 @@ def objectives(result: Result) -> list[str]:
 
 
 def sources(result: Result) -> list[str]:
-    """`all`, then the sources in the order of the configuration."""
-    present = set(result.tables["gains"]["source"])
-    return ["all", *(name for name in result.config["sources"] if name in present)]
+    """`all`, then the sources in the order in which they were read."""
+    names = result.tables["gains"]["source"].unique()
+    return ["all", *(name for name in names if name != "all")]
 
 
 def losses(result: Result) -> markdown.Markdown:
     """Two tables: loss and cost of every method on every source, and the gains with intervals."""
     gains = result.tables["gains"].set_index(["source", "objective", "method"]).sort_index()
-    names, heads, loss_rows, gain_rows = sources(result), ("objective", "method"), [], []
+    names, loss_rows, gain_rows = sources(result), [], []
     for objective in ("none", *objectives(result)):
+        heading = "*no adapter*" if objective == "none" else f"*{OBJECTIVE_LABELS[objective]}*"
+        loss_rows.append((heading, *[""] * (len(names) + 1)))
+        gain_rows.append((heading, *[""] * len(names)))
         for method in _ordered_methods(gains, objective):
             at = [gains.loc[(name, objective, method)] for name in names]
-            label = ("–" if objective == "none" else OBJECTIVE_LABELS[objective], method)
-            loss_rows.append((*label, f"{at[0].cost:.2f}", *(f"{row.loss:.4f}" for row in at)))
+            loss_rows.append((method, *(f"{row.loss:.4f}" for row in at), f"{at[0].cost:.2f}"))
             if method not in ("base", "SKIP"):
-                gain_rows.append((*label, *(_millinats(row) for row in at)))
-    counts = ", ".join(f"{int(gains.loc[(name, 'none', 'base')].n)} {name}" for name in names)
+                gain_rows.append((method, *(_millinats(row) for row in at)))
+    counts = ", ".join(f"{int(gains.loc[(name, 'none', 'base')].n)} of {name}" for name in names[1:])
     return markdown.join(
-        "**Loss** (nats per token) **and cost** (nominal, mean per unit)",
-        markdown.table((*heads, "cost", *names), loss_rows, left=2),
-        "**Gain** (thousandths of a nat per token, 95 % interval by document): of `base x2` and "
-        "`base x4` over `base`, of everything else over `SKIP` of the same objective",
-        markdown.table((*heads, *names), gain_rows, left=2),
-        f"Documents: {counts}.",
+        f"**Loss** in nats per token, and nominal cost per unit (test documents: {counts}).",
+        markdown.table(("", *names, "cost"), loss_rows),
+        "**Gain** in thousandths of a nat per token, with its 95 % interval by document: of "
+        "`base x2` and `base x4` over `base`, of the others over `SKIP` of the same objective.",
+        markdown.table(("", *names), gain_rows),
     )
 
 
 def gain_by_position(result: Result) -> alt.FacetChart:
     """Gain over SKIP of each action against the unit's position in the document."""
-    data = _named_objectives(result.tables["positions"])
+    table = result.tables["positions"]
+    data = _named_objectives(table[table["method"].isin(updates(result))])
     base = alt.Chart().encode(
         x=alt.X("unit:Q", title="position in the document (units read before)", axis=_whole()),
         color=_action_colour(updates(result)),
@@ -194,8 +196,7 @@ def uniform_floor(result: Result) -> markdown.Markdown:
     """Loss of every method on uniform tokens beside the floor that none may pass."""
     rows = [
         (
-            OBJECTIVE_LABELS[row.objective],
-            row.method,
+            row.method if row.objective == "none" else f"{OBJECTIVE_LABELS[row.objective]} {row.method}",
             f"{row.nll:.4f}",
             f"{row.se:.4f}",
             f"{row.bound:.4f}",
@@ -203,8 +204,8 @@ def uniform_floor(result: Result) -> markdown.Markdown:
         )
         for row in result.tables["uniform"].itertuples()
     ]
-    heads = ("objective", "method", "loss", "s.e.", "ln V − 3 s.e.", "respected")
-    return markdown.table(heads, rows, left=2)
+    heads = ("method", "loss", "s.e.", "ln V − 3 s.e.", "respected")
+    return markdown.table(heads, rows)
 
 
 def check(result: Result) -> str:
@@ -275,18 +276,20 @@ def _claims_on(result: Result, objective: str) -> list[Claim]:
         )
         for fewer, more in zip(actions, actions[1:], strict=False)
     ]
-    rivals = {("none", "base x2"): "a window of two units gains over one"}
-    if (objective, "rate 0") in gains.index.droplevel("source"):
-        rivals[(objective, "rate 0")] = "the same adapter trained without updating gains"
-    found += [
+    rivals = {
+        (objective, "rate 0"): "the same adapter trained without updating gains",
+        ("none", "base x2"): "a window of two units gains over one",
+    }
+    measured = gains.index.droplevel("source")
+    return found + [
         Claim(
             f"{label}: {top} gains more than {what}.",
             ABOVE_ZERO,
             _differences(result, objective, top, rival),
         )
         for rival, what in rivals.items()
+        if rival in measured
     ]
-    return found
 
 
 def _costs_rise(result: Result) -> bool:

@@ -28,7 +28,7 @@ def document_explorer(result: Result, colours: dict[str, str]) -> alt.VConcatCha
     Losses in nats. As many documents as fit into `MAX_BYTES` are shown, one of each source first.
     """
     table = result.tables["explorer"]
-    actions = [name for name in colours if f"loss_{name}" in table]
+    actions = [name for name in colours if name in table]
     best = actions[-1]
     data = _rows(table, actions, best)
     titles = list(dict.fromkeys(data["title"]))
@@ -73,7 +73,7 @@ def _rows(table: pd.DataFrame, actions: list[str], best: str) -> pd.DataFrame:
     rows, size = [], 0
     for _, document in _round_robin(table):
         units = [_unit(row, actions, best) for _, row in document.iterrows()]
-        added = len(json.dumps(units, ensure_ascii=False))
+        added = len(json.dumps(units, ensure_ascii=False).encode())
         if rows and (size + added > MAX_BYTES or len(rows) + len(units) > renderer.MAX_ROWS):
             break
         rows, size = rows + units, size + added
@@ -106,7 +106,7 @@ def _unit(row: pd.Series, actions: list[str], best: str) -> dict:
         "losses": _pack(round(100 * float(loss)) for loss in row["nll_SKIP"]),
         "updates": _pack(round(100 * float(loss)) for loss in row[f"nll_{best}"]),
     }
-    return unit | {name: round(float(row[f"loss_{name}"]), 4) for name in actions}
+    return unit | {name: round(float(row[name]), 4) for name in actions}
 
 
 def _pack(numbers: Iterable[int]) -> str:

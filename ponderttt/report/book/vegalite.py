@@ -29,7 +29,8 @@ class VegaLite:
         # "</" would end the script element that holds the specification.
         spec = json.dumps(data.content, ensure_ascii=False, separators=(",", ":"))
         spec = spec.replace("</", "<\\/")
-        html = f'<div class="vegalite"><script type="application/json">{spec}</script></div>'
+        html = f'<script type="application/json">{spec}</script>'
+        # Sphinx writes a raw node that has a class inside a div of that class.
         return [nodes.raw("", html, format="html", classes=["vegalite"])]
 
 

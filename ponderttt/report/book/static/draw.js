@@ -5,9 +5,13 @@ const palettes = {
   dark: { ink: "#f2f2f2", text: "#cfd3d8", grid: "#4a4f55" },
 };
 
+function theme() {
+  return document.documentElement.dataset.theme === "dark" ? "dark" : "light";
+}
+
 // The page, not the chart, knows whether it is light or dark.
 function themed(spec) {
-  const { ink, text, grid } = palettes[document.documentElement.dataset.theme] || palettes.light;
+  const { ink, text, grid } = palettes[theme()];
   const config = spec.config || {};
   const add = (part, colours) => ({ ...config[part], ...colours });
   return {
@@ -25,28 +29,34 @@ function themed(spec) {
 
 async function draw(host) {
   const spec = JSON.parse(host.querySelector("script").textContent);
-  let target = host.querySelector(".chart");
-  if (!target) {
-    target = document.createElement("div");
-    target.className = "chart";
-    host.append(target);
-  }
+  const chart = document.createElement("div");
+  chart.className = "chart";
   const options = {
     renderer: "svg",
     actions: { export: true, source: false, compiled: false, editor: false },
-    tooltip: { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
+    tooltip: { theme: theme() },
   };
   try {
-    await vegaEmbed(target, themed(spec), options);
+    await vegaEmbed(chart, themed(spec), options);
     host.dataset.drawn = "true";
   } catch (error) {
-    target.textContent = `This chart could not be drawn: ${error.message}`;
+    chart.textContent = `This chart could not be drawn: ${error.message}`;
     console.error(error);
   }
+  host.querySelector(".chart")?.remove();
+  host.append(chart);
 }
 
+let drawn;
+let drawing = Promise.resolve();
+
+// One pass after the other: the page sets its theme while it loads, and readers may change it.
 function drawAll() {
-  document.querySelectorAll("div.vegalite").forEach(draw);
+  drawing = drawing.then(async () => {
+    if (drawn === theme()) return;
+    drawn = theme();
+    for (const host of document.querySelectorAll("div.vegalite")) await draw(host);
+  });
 }
 
 drawAll();

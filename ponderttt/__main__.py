@@ -1,0 +1,141 @@
+"""The `ponderttt` command."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+DESCRIPTION = """PonderTTT: where should a language model's inner steps go, when each costs compute?
+
+Start with `ponderttt report`: it runs every notebook on a small real model and builds the book."""
+
+Names = tyro.conf.Positional[tuple[str, ...]]
+
+
+def report(
+    preset: str = "quick", only: tuple[str, ...] = (), out: Path | None = None, publish: bool = False
+) -> int:
+    """Run the notebooks, check every page, build the book and name its page.
+
+    Finished pages whose notebook, parameters and library have not changed are skipped, so a report
+    that was killed goes on where it was.
+
+    Args:
+        preset: How much to compute: smoke (a tiny random model, about a minute), quick (a real model
+            on real code, a quarter of an hour on two cores), cpu (the published pages), gpu.
+        only: Names of notebooks; default all of them.
+        out: Folder to write to; default .report/<preset>.
+        publish: Also write the executed pages and their records into book/.
+    """
+    from ponderttt.report import runner
+
+    return runner.report(preset, only, out, publish, _console())
+
+
+def run(names: Names = (), preset: str = "quick", out: Path | None = None) -> int:
+    """Run notebooks and check their pages, without building the book.
+
+    Args:
+        names: Names of notebooks, such as `baselines`; default all of them.
+        preset: smoke, quick, cpu or gpu: the folder of params/ to take.
+        out: Folder to write to; default .report/<preset>.
+    """
+    from ponderttt.report import runner
+
+    tasks, folder = runner.plan(preset, names), runner.report_folder(preset, out)
+    passed = runner.run_notebooks(tasks, preset, folder, _console())
+    print("\n".join(str(folder / "pages" / f"{task.name}.ipynb") for task in tasks))
+    return 0 if passed else 1
+
+
+def book() -> int:
+    """Build the book from book/ as it stands, with the published pages, and name its index."""
+    from ponderttt.report import building
+
+    try:
+        print(building.build(building.BOOK))
+    except building.BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def bench(
+    names: Names = (),
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    peer_python: str | None = None,
+) -> int:
+    """Measure speed and memory against peers, and say which bars are met.
+
+    Args:
+        names: Groups of measurements; default all of them. An unknown name lists them.
+        json_: Print a JSON list alone on standard output.
+        peer_python: Interpreter with torch and transformers, which are no dependency here
+            (`python -m venv peer && peer/bin/pip install torch==2.13.0 transformers`).
+    """
+    from ponderttt import bench as benchmarks
+    from ponderttt.types import InputError
+
+    for name in names:
+        if name not in benchmarks.GROUPS:
+            known = ", ".join(benchmarks.GROUPS)
+            raise InputError(f"unknown benchmark {name!r}: expected one of {known}")
+    rows = benchmarks.run(names or tuple(benchmarks.GROUPS), benchmarks.Options(peer_python))
+    fields = [row._asdict() for row in rows]
+    if json_:
+        print(json.dumps(fields, indent=1))
+    else:
+        _print_bench(fields)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; bad input is one line on standard error and exit code 2."""
+    from ponderttt.experiments.train_baseline import TrainBaselineConfig
+    from ponderttt.experiments.train_baseline import main as run_train_baseline
+    from ponderttt.types import InputError
+
+    def train_baseline(config: tyro.conf.OmitArgPrefixes[TrainBaselineConfig]) -> int:
+        """Read some chunks of text under one fixed action and print the loss of each."""
+        run_train_baseline(config)
+        return 0
+
+    commands = {
+        "report": report,
+        "run": run,
+        "book": book,
+        "bench": bench,
+        "train-baseline": train_baseline,
+    }
+    try:
+        code = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="ponderttt", description=DESCRIPTION, args=arguments
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _console():
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_bench(rows: list[dict]) -> None:
+    from rich.table import Table
+
+    table = Table("", "name", "value", "unit", "peer", "ratio", "bar", "reason")
+    for row in rows:
+        numbers = ("–" if row[key] is None else f"{row[key]:.3g}" for key in ("ratio", "bar"))
+        mark = "[green]✓[/]" if row["ok"] else "[red]✗[/]"
+        value = "–" if row["value"] is None else f"{row['value']:.4g}"
+        table.add_row(mark, row["name"], value, row["unit"], str(row["peer"]), *numbers, row["reason"])
+    _console().print(table)
+
+
+if __name__ == "__main__":
+    main()
