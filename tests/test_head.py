@@ -2,10 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ponderttt.models import head as module
 from ponderttt.models.head import head_nll, head_statistics
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 50)
 
 
 def example(vocabulary=257, batch=(3, 7), width=16, seed=0, scale=1.0):
@@ -20,12 +26,16 @@ def plain_nll(hidden, head, targets):
     return -jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
-    vocabulary=st.integers(1, 300),
-    batch=st.sampled_from([(), (1,), (5,), (2, 3)]),
+    vocabulary=st.sampled_from([1, 7, 49, 50, 51, 257, 300]),
+    batch=st.sampled_from([(), (2, 3)]),
     scale=st.sampled_from([1e-3, 1.0, 30.0]),
-    seed=st.integers(0, 5),
+    seed=st.integers(0, 3),
 )
 def test_nll_and_gradient_equal_the_plain_ones(vocabulary, batch, scale, seed):
     hidden, head, targets = example(vocabulary, batch, seed=seed, scale=scale)
@@ -49,13 +59,13 @@ def test_extreme_logits_stay_finite():
 
 
 def test_statistics_come_from_the_same_softmax():
-    hidden, head, targets = example(scale=3.0)
-    probs = jax.nn.softmax(hidden @ head.T)
+    hidden, head, targets = example()
+    log_probs = jax.nn.log_softmax(hidden @ head.T)
     statistics = head_statistics(hidden, head, targets)
-    entropy = -jnp.sum(probs * jnp.log(probs), axis=-1)
+    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
     np.testing.assert_allclose(statistics.nll, plain_nll(hidden, head, targets), atol=1e-4)
     np.testing.assert_allclose(statistics.entropy, entropy, atol=1e-4)
-    np.testing.assert_allclose(statistics.max_log_prob, jnp.log(probs.max(-1)), atol=1e-4)
+    np.testing.assert_allclose(statistics.max_log_prob, log_probs.max(-1), atol=1e-4)
 
 
 def test_under_vmap_scan_map_and_while_loop():
@@ -93,7 +103,7 @@ def test_no_array_as_large_as_the_logits():
     hidden, head, targets = example(vocabulary=6000, batch=(64,))
     step = jax.jit(jax.value_and_grad(lambda h: head_nll(h, head, targets).sum()))
     text = step.lower(hidden).as_text()
-    assert "64x500xf32" in text and "64x6000xf32" not in text
+    assert "64x50xf32" in text and "64x6000xf32" not in text
 
 
 def test_the_head_gets_no_gradient():

@@ -29,12 +29,12 @@ def edit_config(folder, **changes):
 def test_smollm2_predicts_code():
     lm = TransformerLM.from_pretrained("smollm2-135m")
     tokenizer = get_tokenizer(lm.tokenizer_name)
-    text = "import os\n\ndef read(path):\n    with open(path) as f:\n        return f.read()\n" * 2
+    text = "import os\n\ndef read(path):\n    with open(path) as f:\n        return f.read()\n\n\n" * 4
     ids = np.array([[tokenizer.bos_token_id, *tokenizer(text)["input_ids"]]], np.int32)
     nll = head_nll(lm.hidden_states(ids[:, :-1]), lm.head, ids[:, 1:])
-    half = nll.shape[1] // 2
-    assert 0.5 < nll[:, :half].mean() < 2.5
-    assert nll[:, half:].mean() < 0.3  # the repetition is copied: long-range attention works
+    first, *_, last = np.array_split(nll[0], 4)
+    assert 0.5 < first.mean() < 2.5
+    assert last.mean() < 0.1  # the third repetition is copied: long-range attention works
     wheels.smollm2_gguf.cache_clear()
     get_tokenizer.cache_clear()
 
@@ -113,7 +113,7 @@ def test_a_truncated_safetensors_file_is_named(saved, keep):
         ({"n_embd": 32}, "does not fit"),
         ({"activation_function": "relu"}, "activation_function 'relu'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "layer-scaled"),
-        ({"vocab_size": None}, "config.json cannot be read"),
+        ({"vocab_size": None}, "config.json: vocab_size is None"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(saved, changes, message):

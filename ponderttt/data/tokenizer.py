@@ -106,12 +106,13 @@ def _bytes() -> "Tokenizer":
 def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer
 
-    if not Path(name).is_dir() and not is_hub_id(name):
+    local = name != "" and Path(name).is_dir()
+    if not local and not is_hub_id(name):
         raise InputError(
             f"unknown tokenizer {name!r}: expected smollm2-135m, gpt2, bytes, an existing folder "
             "with tokenizer.json, or a hub id (owner/name)"
         )
-    folder = Path(name) if Path(name).is_dir() else hub_folder(name, TOKENIZER_FILES)
+    folder = Path(name) if local else hub_folder(name, TOKENIZER_FILES)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, split_special_tokens=True, local_files_only=True

@@ -4,7 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from ponderttt.types import InputError
+
 Family = Literal["llama", "gpt2"]
+SIZES = "vocab_size width layers heads kv_heads head_dim hidden max_positions".split()
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,16 @@ class DecoderConfig:
     rotary_fraction: float = 1.0
     parallel_residual: bool = False
     tied_head: bool = True
+
+    def __post_init__(self):
+        for name in SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} is {value!r}: expected a positive integer")
+        if self.heads % self.kv_heads:
+            raise InputError(
+                f"heads ({self.heads}) must be a multiple of kv_heads: {self.kv_heads}"
+            )
 
     @property
     def rotary_dim(self) -> int:

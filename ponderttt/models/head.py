@@ -3,14 +3,14 @@
 Axes: V vocabulary, D width; `*batch` are any leading axes (units, tokens).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-BLOCKS = 12
-"""Parts of the vocabulary: small enough for the caches, large enough for the matrix product."""
+BLOCK = 2048
+"""Rows of the head at a time: small enough for the caches, large enough for the product."""
 
 
 class HeadStatistics(NamedTuple):
@@ -21,6 +21,14 @@ class HeadStatistics(NamedTuple):
     max_log_prob: Float[Array, "*batch"]
 
 
+class _Sums(NamedTuple):
+    """Over the vocabulary seen so far, relative to its largest logit."""
+
+    maximum: Float[Array, "*batch"]
+    total: Float[Array, "*batch"]
+    carried: Any  # what the caller accumulates, rescaled with the maximum
+
+
 @jax.custom_vjp
 def head_nll(
     hidden: Float[Array, "*batch D"], head: Float[Array, "V D"], targets: Int[Array, "*batch"]
@@ -28,26 +36,22 @@ def head_nll(
     """Negative log-likelihood of `targets` under `softmax(hidden @ head.T)`, in nats, float32.
 
     A running log-sum-exp over blocks of the vocabulary: `[..., V]` never exists. Differentiable
-    with respect to `hidden` once; the head is frozen and gets no gradient. Loss and gradient
+    with respect to `hidden` only: the head is frozen, its gradient is zero. Loss and gradient
     together take one pass, two matrix products: `d nll / d hidden = softmax @ head - head[target]`
     is accumulated beside the sum, as in flash attention (Dao et al., 2205.14135).
     """
-    maximum, total = _running_sum(hidden, head)
-    return maximum + jnp.log(total) - _target_logit(hidden, head, targets)
+    sums = _over_vocabulary(hidden, head, (), lambda carried, *_: carried)
+    return _nll(sums, hidden, head, targets)
 
 
 def _forward(hidden, head, targets):
-    maximum = jnp.full(targets.shape, -jnp.inf)
-    total = jnp.zeros(targets.shape)
-    mean = jnp.zeros(hidden.shape, jnp.float32)
-    for block in _blocks(head):
-        maximum, scale, weights = _advance(maximum, hidden, block)
-        total = total * scale + jnp.sum(weights, axis=-1)
-        pulled = jnp.matmul(weights.astype(block.dtype), block, preferred_element_type=jnp.float32)
-        mean = mean * scale[..., None] + pulled
-    nll = maximum + jnp.log(total) - _target_logit(hidden, head, targets)
-    gradient = mean / total[..., None] - jnp.take(head, targets, axis=0)
-    return nll, gradient.astype(hidden.dtype)
+    def pull(mean, scale, logits, weights, rows):
+        pulled = jnp.matmul(weights.astype(rows.dtype), rows, preferred_element_type=jnp.float32)
+        return mean * scale[..., None] + pulled
+
+    sums = _over_vocabulary(hidden, head, jnp.zeros(hidden.shape, jnp.float32), pull)
+    gradient = sums.carried / sums.total[..., None] - jnp.take(head, targets, axis=0)
+    return _nll(sums, hidden, head, targets), gradient.astype(hidden.dtype)
 
 
 def _backward(gradient, cotangent):
@@ -61,42 +65,44 @@ def head_statistics(
     hidden: Float[Array, "*batch D"], head: Float[Array, "V D"], targets: Int[Array, "*batch"]
 ) -> HeadStatistics:
     """`head_nll` with the predictive entropy and the largest log-probability, in the same pass."""
-    maximum = jnp.full(targets.shape, -jnp.inf)
-    total = jnp.zeros(targets.shape)
-    moment = jnp.zeros(targets.shape)  # sum of p * (logit - maximum), unnormalised
-    for block in _blocks(head):
-        before = maximum
-        maximum, scale, weights = _advance(maximum, hidden, block)
-        shifted = jnp.where(weights > 0, jnp.log(weights), 0.0)
-        shift = jnp.where(total > 0, before - maximum, 0.0)
-        moment = (moment + shift * total) * scale + jnp.sum(weights * shifted, axis=-1)
-        total = total * scale + jnp.sum(weights, axis=-1)
-    log_total = jnp.log(total)
-    nll = maximum + log_total - _target_logit(hidden, head, targets)
-    return HeadStatistics(nll, log_total - moment / total, -log_total)
+
+    def expect(mean_logit, scale, logits, weights, rows):
+        return mean_logit * scale + jnp.sum(weights * logits, axis=-1)
+
+    sums = _over_vocabulary(hidden, head, jnp.zeros(targets.shape), expect)
+    log_total = jnp.log(sums.total)
+    return HeadStatistics(
+        nll=_nll(sums, hidden, head, targets),
+        entropy=sums.maximum + log_total - sums.carried / sums.total,
+        max_log_prob=-log_total,
+    )
 
 
-def _blocks(head):
-    size = -(-head.shape[0] // BLOCKS)
-    return [head[start : start + size] for start in range(0, head.shape[0], size)]
+def _over_vocabulary(hidden, head, carried, accumulate) -> _Sums:
+    """The sums over the whole vocabulary; `accumulate(carried, scale, logits, weights, rows)`."""
+
+    def advance(sums: _Sums, rows) -> _Sums:
+        logits = jnp.einsum("...D,VD->...V", hidden, rows, preferred_element_type=jnp.float32)
+        maximum = jnp.maximum(sums.maximum, jnp.max(logits, axis=-1))
+        scale = jnp.exp(sums.maximum - maximum)
+        weights = jnp.exp(logits - maximum[..., None])
+        total = sums.total * scale + jnp.sum(weights, axis=-1)
+        return _Sums(maximum, total, accumulate(sums.carried, scale, logits, weights, rows))
+
+    batch = hidden.shape[:-1]
+    sums = _Sums(jnp.full(batch, -jnp.inf), jnp.zeros(batch), carried)
+    whole = head.shape[0] // BLOCK
+
+    def block(i, sums: _Sums) -> _Sums:
+        return advance(sums, jax.lax.dynamic_slice_in_dim(head, i * BLOCK, BLOCK))
+
+    if whole:
+        sums = jax.lax.fori_loop(0, whole, block, sums)
+    rest = head[whole * BLOCK :]
+    return advance(sums, rest) if rest.shape[0] else sums
 
 
-def _running_sum(hidden, head):
-    maximum = jnp.full(hidden.shape[:-1], -jnp.inf)
-    total = jnp.zeros(hidden.shape[:-1])
-    for block in _blocks(head):
-        maximum, scale, weights = _advance(maximum, hidden, block)
-        total = total * scale + jnp.sum(weights, axis=-1)
-    return maximum, total
-
-
-def _advance(maximum, hidden, block):
-    """The maximum with `block` seen, the factor for sums so far, and exp(logit - maximum)."""
-    logits = jnp.einsum("...D,VD->...V", hidden, block, preferred_element_type=jnp.float32)
-    larger = jnp.maximum(maximum, jnp.max(logits, axis=-1))
-    return larger, jnp.exp(maximum - larger), jnp.exp(logits - larger[..., None])
-
-
-def _target_logit(hidden, head, targets):
+def _nll(sums: _Sums, hidden, head, targets):
     rows = jnp.take(head, targets, axis=0).astype(jnp.float32)
-    return jnp.sum(hidden.astype(jnp.float32) * rows, axis=-1)
+    target_logit = jnp.sum(hidden.astype(jnp.float32) * rows, axis=-1)
+    return sums.maximum + jnp.log(sums.total) - target_logit

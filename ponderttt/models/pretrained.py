@@ -44,7 +44,7 @@ def load_pretrained(name: str) -> Weights:
         return _smollm2()
     if name in HUB_MODELS:
         return from_folder(hub_folder(HUB_MODELS[name], MODEL_FILES), tokenizer_name="gpt2")
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return from_folder(Path(name), tokenizer_name=name)
     if is_hub_id(name):
         return from_folder(hub_folder(name, MODEL_FILES), tokenizer_name=name)
