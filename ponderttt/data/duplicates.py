@@ -3,8 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-
-import xxhash
+from itertools import chain
 
 MAX_CONTAINED = 0.5
 """A text that shares this part of its distinct lines with one other is a near-duplicate."""
@@ -17,36 +16,47 @@ def find_duplicates(texts: Sequence[str]) -> list[str]:
     """For each text, in order, why it repeats another that is kept; "" if it does not.
 
     Exact, not sketched. Texts are taken from the largest to the smallest, so that a part of
-    another gives way to the whole. A text of n lines that shares at least `MAX_CONTAINED * n` of
-    them shares one of any `n - ceil(MAX_CONTAINED * n) + 1`; these are taken from its rarest
-    lines, so that few pairs are ever compared (prefix filtering, Chaudhuri et al. 2006).
+    another gives way to the whole.
     """
-    lines = [_line_hashes(text) for text in texts]
-    frequency = Counter(line for found in lines for line in found)
-    kept_with: defaultdict[int, list[int]] = defaultdict(list)
-    whole: set[int] = set()
+    lines = [_distinct_lines(text) for text in texts]
+    frequency = Counter(chain.from_iterable(lines))
+    kept_with: defaultdict[str, list[int]] = defaultdict(list)
+    kept: set[str] = set()
     reasons = [""] * len(texts)
     for index in sorted(range(len(texts)), key=lambda i: (-len(lines[i]), i)):
-        found, digest = lines[index], xxhash.xxh3_64_intdigest(texts[index].encode())
-        if digest in whole:
+        # A line that no other text holds cannot be shared: most are of that kind.
+        shareable = [line for line in lines[index] if frequency[line] > 1]
+        needed = math.ceil(MAX_CONTAINED * len(lines[index]))
+        if texts[index] in kept:
             reasons[index] = "copy"
-        elif _is_contained(found, lines, frequency, kept_with):
+        elif any(
+            len(lines[index] & lines[rival]) >= needed
+            for rival in _rivals(shareable, needed, frequency, kept_with)
+        ):
             reasons[index] = "near-duplicate"
         else:
-            whole.add(digest)
-            for line in found:
+            kept.add(texts[index])
+            for line in shareable:
                 kept_with[line].append(index)
     return reasons
 
 
-def _is_contained(found, lines, frequency: Counter[int], kept_with) -> bool:
-    """Whether one of the texts in `kept_with` (line -> texts) holds enough of `found`."""
-    needed = math.ceil(MAX_CONTAINED * len(found))
-    rarest = sorted(found, key=frequency.__getitem__)
-    rivals = {rival for line in rarest[: len(found) - needed + 1] for rival in kept_with[line]}
-    return any(len(found & lines[rival]) >= needed for rival in rivals)
+def _rivals(
+    shareable: list[str], needed: int, frequency: Counter[str], kept_with: dict[str, list[int]]
+) -> set[int]:
+    """The texts that may share `needed` of the lines.
+
+    Whoever shares that many shares one of any `len(shareable) - needed + 1` of them; the rarest
+    leave the fewest to compare (prefix filtering, Chaudhuri et al. 2006).
+    """
+    rarest = sorted(shareable, key=frequency.__getitem__)
+    return {
+        rival
+        for line in rarest[: max(0, len(rarest) - needed + 1)]
+        for rival in kept_with.get(line, ())
+    }
 
 
-def _line_hashes(text: str) -> frozenset[int]:
-    lines = {line.strip() for line in text.encode().split(b"\n")}
-    return frozenset(xxhash.xxh3_64_intdigest(x) for x in lines if len(x) >= _MIN_LINE)
+def _distinct_lines(text: str) -> frozenset[str]:
+    stripped = map(str.strip, text.split("\n"))
+    return frozenset(line for line in stripped if len(line) >= _MIN_LINE)

@@ -5,6 +5,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ponderttt.data.clean import LANGUAGES, MAX_BYTES, RawFile, Text
+from ponderttt.data.hub import TIMEOUT
 from ponderttt.data.wheels import wheel_path
 from ponderttt.data.wikipedia import read_dump
 from ponderttt.types import InputError
@@ -151,29 +153,39 @@ def read_the_stack() -> Iterator[RawFile]:
     """The first Python files of The Stack (deduplicated), streamed from the hub."""
     import datasets
 
-    rows = datasets.load_dataset(
-        THE_STACK, data_dir="data/python", split="train", streaming=True
-    ).take(STACK_FILES)
-    for row in rows:
-        path = f"{row['max_stars_repo_name']}/{row['max_stars_repo_path']}"
-        yield RawFile(row["content"].encode(), path, "python")
+    with _hub_answers():
+        rows = datasets.load_dataset(
+            THE_STACK, data_dir="data/python", split="train", streaming=True
+        )
+        for row in rows.take(STACK_FILES):
+            path = f"{row['max_stars_repo_name']}/{row['max_stars_repo_path']}"
+            yield RawFile(row["content"].encode(), path, "python")
 
 
 def stack_versions() -> dict[str, str]:
     """The commit of The Stack on the hub; no access or no hub is an `InputError`."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    with _hub_answers():
+        api = HfApi()
+        commit = api.dataset_info(THE_STACK, timeout=TIMEOUT).sha
+        api.auth_check(THE_STACK, repo_type="dataset")
+        return {THE_STACK: str(commit), "files": str(STACK_FILES)}
+
+
+@contextmanager
+def _hub_answers() -> Iterator[None]:
+    """Turns what the hub's client raises into an `InputError` that says what to do."""
+    from huggingface_hub.errors import GatedRepoError
 
     try:
-        api = HfApi()
-        api.auth_check(THE_STACK, repo_type="dataset")
-        return {THE_STACK: api.dataset_info(THE_STACK).sha or "", "files": str(STACK_FILES)}
+        yield
     except GatedRepoError as error:
         raise InputError(
             f"the source 'the-stack' is gated: accept its terms at "
             f"https://huggingface.co/datasets/{THE_STACK}, then `hf auth login` (or set HF_TOKEN)"
         ) from error
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+    except Exception as error:  # which class says so depends on the transport in use
         raise InputError(
             f"the source 'the-stack' is on the Hugging Face hub, which cannot be reached "
             f"({type(error).__name__}); use 'stdlib', 'packages' or a local folder of code"
