@@ -50,6 +50,8 @@ def test_padding_only_follows_the_last_token_and_short_files_are_left_out(tokeni
     corpus = load_documents(folder, tokenizer, split="train", unit=64, units=16, min_units=10)
     mask = corpus.documents.mask.reshape(len(corpus), -1)
     assert (np.diff(mask.astype(int), axis=1) <= 0).all() and not mask.all()
+    sizes = {row["path"]: len(row["text"]) for row in load_source(folder)}
+    assert mask.sum(1).tolist() == [min(1024, sizes[path]) for path in corpus.paths]
     assert mask.sum(1).min() >= 640
     assert (corpus.documents.tokens[~corpus.documents.mask] == 0).all()
 
@@ -89,7 +91,7 @@ def test_only_as_much_is_tokenised_as_is_read_and_the_tokens_are_the_same():
     tokenizer = get_tokenizer("gpt2")
     text = "".join(row["text"] for row in load_source("stdlib").select(range(4)))
     whole = tokenizer(text, verbose=False)["input_ids"]
-    sparse = "x" + " " * 5000 + "y = 1\n" * 50
+    sparse = "-" * 20_000 + "y = 1\n" * 50  # GPT-2 has tokens of 64 dashes
     for limit in (1, 100, 999):
         first, second = encode_texts(tokenizer, [text, sparse], ["python"] * 2, limit)
         assert first.tolist() == whole[:limit]

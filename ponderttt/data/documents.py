@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class CodeDataset:
         split: str,
         seq_length: int,
         *,
-        source: str = "stdlib",
+        source: str | Path = "stdlib",
         seed: int = 0,
         max_examples: int | None = None,
     ):
@@ -84,7 +85,7 @@ class CodeDataset:
 
 
 def load_documents(
-    source: str,
+    source: str | Path,
     tokenizer: Any,
     *,
     split: str,

@@ -1,5 +1,6 @@
 """Batches of token ids for training: deterministic, resumable, sharded by process."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -94,7 +95,7 @@ def create_data_iterator(
     chunk_size: int,
     max_examples: int | None = None,
     *,
-    source: str = "stdlib",
+    source: str | Path = "stdlib",
     seed: int = 0,
     process_index: int | None = None,
     process_count: int | None = None,
@@ -127,6 +128,8 @@ def create_data_iterator(
         tokenizer, split, seq_length, source=source, seed=seed, max_examples=max_examples
     )
     if not len(dataset):
-        raise InputError(f"the source {source!r} has no {split} file; add text or name another")
+        raise InputError(
+            f"the source {str(source)!r} has no {split} file; add text or name another"
+        )
     rows = batch_size // count
     return DataIterator(dataset, batch_size, chunk_size, range(index * rows, (index + 1) * rows))

@@ -64,8 +64,14 @@ def find_files(root: Path, endings: dict[str, str]) -> Iterator[Found]:
 def read_files(found: Iterable[Found]) -> Iterator[RawFile]:
     """Their bytes, up to one more than a file may have."""
     for path, name, language in found:
-        with path.open("rb") as file:
-            yield RawFile(file.read(MAX_BYTES + 1), name, language)
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise InputError(
+                f"cannot read {path}: {error.strerror or error}; make it readable or move it away"
+            ) from error
+        yield RawFile(data, name, language)
 
 
 def _is_test(name: str) -> bool:

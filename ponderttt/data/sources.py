@@ -70,9 +70,9 @@ SOURCES = {
 def load_source(name_or_path: str | Path) -> "datasets.Dataset":
     """The cleaned texts of a source: a dataset with columns text, path, language and split.
 
-    `name_or_path` is a name in `SOURCES` or a local file or folder. The order is that of the
-    paths; the split follows from the hash of the path alone. Raises `InputError` for an unknown
-    name, a source that is not installed or out of reach, and a damaged cache file.
+    `name_or_path` is a name in `SOURCES` or a local file or folder. The order is always the same,
+    and the split follows from the hash of the path alone. Raises `InputError` for an unknown name,
+    a source that is not installed or out of reach, and a damaged cache file.
     """
     return open_source(name_or_path)[0]
 
