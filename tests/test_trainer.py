@@ -12,7 +12,7 @@ from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.training import TrainerConfig, TTTTrainer
-from ponderttt.training.trainer import Corpus
+from ponderttt.training.trainer import Encoded
 from ponderttt.types import Documents, InputError
 
 U = 8
@@ -29,7 +29,7 @@ def corpus(lm):
     rng = np.random.default_rng(0)
     tokens = np.repeat(rng.integers(97, 105, (4, 1, U)), 3, axis=1).astype(np.int32)
     documents = Documents(tokens, np.ones(tokens.shape, bool), np.asarray(256))
-    return Corpus(documents, list(np.asarray(hidden_states(lm, documents, chunk=U))))
+    return Encoded(documents, list(np.asarray(hidden_states(lm, documents, chunk=U))))
 
 
 def layer(fast_weight="linear"):

@@ -10,7 +10,7 @@ from ponderttt.data import get_tokenizer, load_documents
 from ponderttt.experiments.episodes import with_hidden
 from ponderttt.experiments.progress import track
 from ponderttt.models.lm import TransformerLM
-from ponderttt.training.trainer import Corpus
+from ponderttt.training.trainer import Encoded
 from ponderttt.types import Documents
 
 
@@ -18,7 +18,7 @@ from ponderttt.types import Documents
 class Texts:
     """One corpus and what is known of its documents, in the same order."""
 
-    corpus: Corpus
+    corpus: Encoded
     sources: tuple[str, ...]
     paths: tuple[str, ...]
     record: dict
@@ -63,7 +63,7 @@ def load_texts(
     for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
         hidden += with_hidden(lm, documents.select(slice(i, i + 1))).hidden
     return Texts(
-        Corpus(documents, hidden),
+        Encoded(documents, hidden),
         tuple(source for source, part in parts.items() for _ in part.paths),
         tuple(path for part in parts.values() for path in part.paths),
         {source: dataclasses.asdict(part)["record"] for source, part in parts.items()},

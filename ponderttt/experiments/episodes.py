@@ -14,7 +14,7 @@ from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import Policy
 from ponderttt.rollout import rollout
 from ponderttt.storage import ROOT, cache_folder, load_arrays, save_arrays
-from ponderttt.training.trainer import Corpus
+from ponderttt.training.trainer import Encoded
 from ponderttt.types import Documents
 
 Arrays = dict[str, np.ndarray]
@@ -52,17 +52,17 @@ def _remembered(key: str, compute) -> Arrays:
     return found if found is not None else save_arrays(folder, key, compute())
 
 
-def with_hidden(lm: TransformerLM, documents: Documents, *, progress=None) -> Corpus:
+def with_hidden(lm: TransformerLM, documents: Documents, *, progress=None) -> Encoded:
     """`documents` with the frozen base's cached states, one unit an attention window."""
     unit = documents.tokens.shape[-1]
-    return Corpus(documents, cached_hidden_states(lm, documents, chunk=unit, progress=progress))
+    return Encoded(documents, cached_hidden_states(lm, documents, chunk=unit, progress=progress))
 
 
 def read(
     lm: TransformerLM,
     adapter: Adapter,
     policy: Policy,
-    corpus: Corpus,
+    corpus: Encoded,
     index: int,
     *,
     dispatch: str,
@@ -87,7 +87,7 @@ def read(
     return _remembered(key, compute)
 
 
-def read_frozen(lm: TransformerLM, corpus: Corpus, index: int, *, window: int) -> Arrays:
+def read_frozen(lm: TransformerLM, corpus: Encoded, index: int, *, window: int) -> Arrays:
     """The frozen base's losses on document `index`, with `window` units of attention window.
 
     Returns `token_nll` [N, U], `nll` [N], `mask` [N, U]: the same fields as an episode's.
@@ -119,5 +119,5 @@ def unit_means(token_nll: Float[np.ndarray, "N U"], mask: np.ndarray) -> Float[n
 _frozen_losses = jax.jit(token_losses)
 
 
-def _one(corpus: Corpus, index: int) -> Documents:
+def _one(corpus: Encoded, index: int) -> Documents:
     return corpus.documents.select(slice(index, index + 1))

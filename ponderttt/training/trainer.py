@@ -49,7 +49,7 @@ class TrainerConfig:
             )
 
 
-class Corpus(NamedTuple):
+class Encoded(NamedTuple):
     """Documents with the cached hidden states of each ([N, U, D] a document)."""
 
     documents: Documents
@@ -120,7 +120,7 @@ class TTTTrainer:
         history = jnp.full((self.config.steps, 2), jnp.nan)
         return Progress(self.state, self.optimiser.init(self.state), self.state, history)
 
-    def _validation_loss(self, state, validation: Corpus) -> float:
+    def _validation_loss(self, state, validation: Encoded) -> float:
         """Mean loss over the validation documents, one at a time, always under the same actions."""
         key = jax.random.key(self.config.seed)
         losses = []
@@ -131,8 +131,8 @@ class TTTTrainer:
 
     def train(
         self,
-        training: Corpus,
-        validation: Corpus,
+        training: Encoded,
+        validation: Encoded,
         *,
         folder: Path | str | None = None,
         tick: Callable[[], object] = lambda: None,
@@ -171,7 +171,7 @@ class TTTTrainer:
         layer = nnx.merge(self.graph, now.best)
         return TrainResult(layer, np.asarray(now.history), stopped or "all steps taken")
 
-    def _validated(self, now: Progress, step: int, validation: Corpus) -> Progress:
+    def _validated(self, now: Progress, step: int, validation: Encoded) -> Progress:
         loss = self._validation_loss(now.state, validation)
         seen = np.asarray(now.history[:, 1])
         better = loss < np.nanmin(seen, initial=np.inf)
