@@ -1,7 +1,9 @@
 """The `ponderttt` command."""
 
+import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,10 @@ Names = tyro.conf.Positional[tuple[str, ...]]
 
 
 def report(
-    preset: str = "quick", only: tuple[str, ...] = (), out: Path | None = None, publish: bool = False
+    preset: str = "quick",
+    only: tuple[str, ...] = (),
+    out: Path | None = None,
+    publish: bool = False,
 ) -> int:
     """Run the notebooks, check every page, build the book and name its page.
 
@@ -23,8 +28,8 @@ def report(
     that was killed goes on where it was.
 
     Args:
-        preset: How much to compute: smoke (a tiny random model, about a minute), quick (a real model
-            on real code, a quarter of an hour on two cores), cpu (the published pages), gpu.
+        preset: How much to compute: smoke (a tiny random model: does the road hold?), quick (a real
+            model on real code, a quarter of an hour on two cores), cpu (the published pages), gpu.
         only: Names of notebooks; default all of them.
         out: Folder to write to; default .report/<preset>.
         publish: Also write the executed pages and their records into book/.
@@ -83,7 +88,7 @@ def bench(
             known = ", ".join(benchmarks.GROUPS)
             raise InputError(f"unknown benchmark {name!r}: expected one of {known}")
     rows = benchmarks.run(names or tuple(benchmarks.GROUPS), benchmarks.Options(peer_python))
-    fields = [row._asdict() for row in rows]
+    fields = [dataclasses.asdict(row) for row in rows]
     if json_:
         print(json.dumps(fields, indent=1))
     else:
@@ -102,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         run_train_baseline(config)
         return 0
 
-    commands = {
+    commands: dict[str, Callable[..., int]] = {
         "report": report,
         "run": run,
         "book": book,
@@ -133,7 +138,9 @@ def _print_bench(rows: list[dict]) -> None:
         numbers = ("–" if row[key] is None else f"{row[key]:.3g}" for key in ("ratio", "bar"))
         mark = "[green]✓[/]" if row["ok"] else "[red]✗[/]"
         value = "–" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(mark, row["name"], value, row["unit"], str(row["peer"]), *numbers, row["reason"])
+        table.add_row(
+            mark, row["name"], value, row["unit"], str(row["peer"]), *numbers, row["reason"]
+        )
     _console().print(table)
 
 

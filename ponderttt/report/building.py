@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ponderttt.report import pages
-from ponderttt.storage import ROOT, write_text, writable_folder
+from ponderttt.storage import ROOT, writable_folder, write_text
 
 BOOK = ROOT / "book"
 STAMP = ".built-from"
@@ -22,7 +22,11 @@ def build(book: Path) -> Path:
     """Build the sources in `book`, warnings being errors; gives the path of the index page."""
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", "-W", "--keep-going", "-q", str(book)]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     index = book / "_build" / "html" / "index.html"
     if done.returncode or not index.is_file():

@@ -41,8 +41,8 @@ def _effect_not_negative(evidence: Evidence) -> str:
     return SUPPORTED if evidence.effect >= 0 else NOT_SUPPORTED
 
 
-ABOVE_ZERO = Test("95 % interval above zero", _interval_above_zero)
-NOT_NEGATIVE = Test("smallest margin not negative", _effect_not_negative)
+ABOVE_ZERO = Test("95 % interval is above zero", _interval_above_zero)
+NOT_NEGATIVE = Test("smallest margin is not negative", _effect_not_negative)
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,29 @@ class Claim:
 
     @property
     def verdict(self) -> str:
+        """Supported, not supported, or inconclusive: what the test makes of the evidence."""
         return self.test.decide(self.evidence)
 
 
 def to_markdown(claims: Iterable[Claim]) -> markdown.Markdown:
-    """A table of claims: verdict, sentence, effect with interval in nats per token, documents."""
-    rows = [
-        (
-            f"{MARKS[claim.verdict]} *{claim.verdict}*",
-            f"{claim.sentence} <br>({claim.test.description})",
-            signed_interval(*claim.evidence[:3]),
-            str(claim.evidence.n),
-        )
-        for claim in claims
-    ]
-    return markdown.table(("verdict", "claim (test)", "effect, nats", "n"), rows, left=2)
+    """Claims under the test that decides them: verdict, sentence, effect with interval, n."""
+    tests: dict[Test, list[Claim]] = {}
+    for claim in claims:
+        tests.setdefault(claim.test, []).append(claim)
+    blocks = []
+    for test, decided in tests.items():
+        rows = [
+            (
+                f"{MARKS[claim.verdict]} *{claim.verdict}*",
+                claim.sentence,
+                signed_interval(*claim.evidence[:3]),
+                str(claim.evidence.n),
+            )
+            for claim in decided
+        ]
+        blocks.append(f"Supported where the {test.description}; effects in nats per token.")
+        blocks.append(markdown.table(("verdict", "claim", "effect", "n"), rows, left=2))
+    return markdown.join(*blocks)
 
 
 def signed_interval(effect: float, low: float, high: float, *, digits: int = 4) -> str:

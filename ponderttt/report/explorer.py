@@ -6,6 +6,7 @@ thousand tokens in under 300 KB.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 
 import altair as alt
@@ -70,29 +71,28 @@ def document_explorer(result: Result, colours: dict[str, str]) -> alt.VConcatCha
 
 def _rows(table: pd.DataFrame, actions: list[str], best: str) -> pd.DataFrame:
     """One row a unit: means of each action, and the unit's tokens laid out as lines of text."""
-    rows, size = [], 0
-    for _, document in _round_robin(table):
+    rows: list[dict] = []
+    size = 0
+    for document in _round_robin(table):
         units = [_unit(row, actions, best) for _, row in document.iterrows()]
         added = len(json.dumps(units, ensure_ascii=False).encode())
         if rows and (size + added > MAX_BYTES or len(rows) + len(units) > renderer.MAX_ROWS):
             break
-        rows, size = rows + units, size + added
+        rows += units
+        size += added
     return pd.DataFrame(rows)
 
 
-def _round_robin(table: pd.DataFrame) -> list[tuple]:
+def _round_robin(table: pd.DataFrame) -> list[pd.DataFrame]:
     """The documents, the first of every source before the second of any."""
-    grouped = [(key, unit.sort_values("unit")) for key, unit in table.groupby(["source", "path"])]
-    turn: dict[str, int] = {}
+    documents = [units.sort_values("unit") for _, units in table.groupby(["source", "path"])]
+    turns = Counter[str]()
     order = []
-    for (source, path), document in grouped:
-        turn[source] = turn.get(source, 0) + 1
-        order.append((turn[source], source, path, document))
-    return [((source, path), document) for _, source, path, document in sorted(order, key=_key)]
-
-
-def _key(entry: tuple) -> tuple:
-    return entry[:3]
+    for number, document in enumerate(documents):
+        source = document["source"].iloc[0]
+        order.append((turns[source], number))
+        turns[source] += 1
+    return [documents[number] for _, number in sorted(order)]
 
 
 def _unit(row: pd.Series, actions: list[str], best: str) -> dict:
@@ -159,7 +159,7 @@ def _losses(actions: list[str], colours: dict[str, str], at, quantity: str) -> a
     value = "datum.SKIP - datum[datum.action]" if gain else "datum[datum.action]"
     lines = (
         alt.Chart()
-        .transform_fold(actions, as_=["action", "loss"])
+        .transform_fold([*actions], as_=["action", "loss"])
         .transform_calculate(value=value)
         .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=18))
         .encode(x=x, y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=gain)), color=colour)
@@ -232,8 +232,12 @@ def _tokens(best: str, at) -> alt.LayerChart:
     )  # fmt: skip
     text = base.mark_text(
         align="left", baseline="middle", font="monospace", fontSize=CHARACTER / 0.602, color=INK
-    ).encode(x=alt.X("start:Q", axis=None), y=alt.Y("line:Q", axis=None, scale=line_domain), text="printed:N",
-             tooltip=_token_tooltip(best))  # fmt: skip
+    ).encode(
+        x=alt.X("start:Q", axis=None),
+        y=alt.Y("line:Q", axis=None, scale=line_domain),
+        text="printed:N",
+        tooltip=_token_tooltip(best),
+    )
     return (
         alt.layer(loss, gain, text)
         .resolve_scale(color="independent")

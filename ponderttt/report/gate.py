@@ -18,7 +18,7 @@ INJECTED = "injected-parameters"
 
 
 def problems(page: Path, template: Path, params: dict[str, Any], record: Path) -> list[str]:
-    """What is wrong with the executed notebook `page`, one sentence each; empty: it may be shown."""
+    """What is wrong with the executed notebook `page`; nothing: it may be shown."""
     try:
         executed = nbformat.read(page, as_version=4)
     except (OSError, ValueError, KeyError) as error:
@@ -40,16 +40,15 @@ def _execution(executed: nbformat.NotebookNode) -> list[str]:
     for number, cell in enumerate(_code(executed), start=1):
         for output in cell.outputs:
             if output.output_type == "error":
-                found.append(f"cell {number} failed: {output.ename}: {output.evalue}".splitlines()[0])
+                message = f"{output.ename}: {output.evalue}".partition("\n")[0]
+                found.append(f"cell {number} failed: {message}")
     if executed.metadata.get("papermill", {}).get("exception"):
         found.append("papermill reports an exception")
     return found
 
 
 def _same_cells(executed: nbformat.NotebookNode, source: nbformat.NotebookNode) -> list[str]:
-    ran = [
-        cell.source for cell in _code(executed) if INJECTED not in cell.metadata.get("tags", [])
-    ]
+    ran = [cell.source for cell in _code(executed) if INJECTED not in cell.metadata.get("tags", [])]
     if ran != [cell.source for cell in _code(source)]:
         return ["its cells are not those of its notebook: run it again"]
     return []
@@ -74,5 +73,5 @@ def _record(executed: nbformat.NotebookNode, folder: Path) -> list[str]:
         if "text/plain" in output.get("data", {})
     ]
     if shown != [record["hash"]]:
-        return [f"its last cell names the record {shown}, but the record's hash is {record['hash']}"]
+        return [f"its last cell names the record {shown}, but there is {record['hash']}"]
     return []

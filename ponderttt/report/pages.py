@@ -1,4 +1,4 @@
-"""Finished pages: an executed notebook, its record, and the manifest that says they belong together.
+"""Finished pages: an executed notebook, its record, and the manifest that holds them together.
 
 A page of the notebook `name` is `<name>.ipynb` and `results/<name>/`, which holds the record and
 `page.json`. The manifest is removed first and written last: where it stands, the page is whole.
@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 
 from ponderttt.report import notebooks, records
-from ponderttt.storage import ROOT, file_sha256, write_text, writable_folder
+from ponderttt.storage import ROOT, file_sha256, writable_folder, write_text
 from ponderttt.types import InputError
 
 MANIFEST = "page.json"

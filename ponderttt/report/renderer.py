@@ -38,7 +38,7 @@ def theme() -> alt.theme.ThemeConfig:
             "background": "transparent",
             "font": FONT,
             "view": {"stroke": None},
-            "style": {"ink": {"color": "#222222"}},
+            "style": {"ink": {"color": "#222222"}},  # type: ignore[typeddict-unknown-key]
             "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "offset": 12,
                       "subtitleFontSize": 12, "subtitlePadding": 5},
             "axis": {"labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",

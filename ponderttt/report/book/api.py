@@ -1,7 +1,7 @@
 """The reference: `.. package:: ponderttt.data` documents every module of a package.
 
 Docstrings here are plain text with `names` in single backticks and indented formulas, readable as
-they stand in the source; `as_rst` turns that into what Sphinx reads, so no docstring can break a page.
+they stand in the source; `as_rst` turns that into what Sphinx reads, so that none breaks a page.
 """
 
 import importlib

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -56,7 +55,7 @@ def details(path: Path) -> markdown.Markdown:
         config = [(f"`{key}`", f"`{value}`") for key, value in record["config"].items()]
         blocks += [
             markdown.table(("parameter", "value"), config, left=2),
-            "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+            "Versions: " + ", ".join(map(" ".join, versions.items())) + ".",
             f"Record: `{record['hash'][:16]}`, {len(record['tables'])} tables.",
         ]
     return markdown.join(*blocks)

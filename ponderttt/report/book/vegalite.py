@@ -1,4 +1,4 @@
-"""Charts in the book: each Vega-Lite output becomes a `div.vegalite` that one local script draws."""
+"""Charts in the book: each becomes a `div.vegalite`, which one local script draws."""
 
 import json
 from pathlib import Path
@@ -56,5 +56,6 @@ def _add_static(app: Sphinx, config: Config) -> None:
 
 
 def _load_script(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
-    if doctree is not None and any("vegalite" in raw["classes"] for raw in doctree.findall(nodes.raw)):
+    raw = doctree.findall(nodes.raw) if doctree is not None else ()
+    if any("vegalite" in node["classes"] for node in raw):
         app.add_js_file(SCRIPT, loading_method="defer")
