@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.inner import Views, additive, low_rank
 from ponderttt.inner.fast_weights import Fast
-from ponderttt.models.config import DecoderConfig
 from ponderttt.models.head import head_nll
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTLayer
@@ -106,7 +105,7 @@ class NextToken:
         width = lm.config.width
         if not self.suffix_blocks:
             return self._addition((width, width), 0)
-        shapes = target_shapes(lm.config)
+        shapes = lm.projection_shapes()
         unknown = sorted(set(self.targets) - set(shapes))
         if unknown:
             raise InputError(f"unknown projection {unknown[0]!r}: expected {', '.join(shapes)}")
@@ -201,15 +200,6 @@ jax.tree_util.register_dataclass(
 jax.tree_util.register_dataclass(
     Reconstruction, data_fields=["state", "scale", "clip", "decay"], meta_fields=["graph"]
 )
-
-
-def target_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """The products of a block that fast weights can add to, and their shapes [in, out]."""
-    return {
-        "q": (config.width, config.heads * config.head_dim),
-        "v": (config.width, config.kv_heads * config.head_dim),
-        "mlp_out": (config.hidden, config.width),
-    }
 
 
 def token_losses(

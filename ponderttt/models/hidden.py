@@ -135,4 +135,4 @@ def _open(path: Path, dtype: str) -> np.ndarray:
 
 
 def _dtype(name: str):
-    return ml_dtypes.bfloat16 if name == "bfloat16" else np.dtype(name)
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else np.float32)

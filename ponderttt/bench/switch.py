@@ -1,0 +1,46 @@
+"""Seconds of the `switch` dispatch against the steps that were really taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import linregress
+
+from ponderttt.bench.row import Options, Row, higher_is_better
+from ponderttt.bench.timing import interleaved, seconds
+from ponderttt.models.adapters import NextToken
+from ponderttt.models.config import DecoderConfig
+from ponderttt.models.lm import TransformerLM
+from ponderttt.policies import Random
+from ponderttt.rollout import rollout
+from ponderttt.types import Documents
+
+UNITS, LENGTH = 8, 256
+
+
+def rows(options: Options) -> list[Row]:
+    """R^2 of a straight line through (steps taken, seconds), one program for all of them."""
+    lm = TransformerLM.random(DecoderConfig.smollm2_135m())
+    shape = (1, UNITS, LENGTH)
+    tokens = jax.random.randint(jax.random.key(0), shape, 0, lm.config.vocab_size)
+    documents = Documents(tokens, jnp.ones(shape, bool), jnp.zeros((), int))
+    hidden = jax.random.normal(jax.random.key(1), (*shape, lm.config.width))
+
+    def read(skipped):
+        mix = Random(jnp.asarray([skipped, 0.0, 0.0, 1.0 - skipped]))
+        return rollout(
+            lm, NextToken(jnp.asarray(0.0)), mix, documents,
+            key=jax.random.key(2), dispatch="switch", hidden=hidden,
+        )  # fmt: skip
+
+    shares = np.linspace(0.0, 1.0, 5)
+    steps = [int(read(share).steps.sum()) for share in shares]
+    times = interleaved(
+        {str(share): seconds(lambda share=share: read(share).nll) for share in shares}, repeats=3
+    )
+    fit = linregress(steps, list(times.values()))
+    return [
+        higher_is_better(
+            f"switch: seconds linear in the steps taken ({min(steps)} to {max(steps)})",
+            fit.rvalue**2, "a straight line", 1.0, 0.98, "R^2",
+        )
+    ]  # fmt: skip
