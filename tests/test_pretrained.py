@@ -29,12 +29,14 @@ def edit_config(folder, **changes):
 def test_smollm2_predicts_code():
     lm = TransformerLM.from_pretrained("smollm2-135m")
     tokenizer = get_tokenizer(lm.tokenizer_name)
-    text = "import os\n\ndef read(path):\n    with open(path) as f:\n        return f.read()\n\n\n" * 4
+    text = (
+        "import os\n\ndef read(path):\n    with open(path) as f:\n        return f.read()\n\n\n" * 4
+    )
     ids = np.array([[tokenizer.bos_token_id, *tokenizer(text)["input_ids"]]], np.int32)
     nll = head_nll(lm.hidden_states(ids[:, :-1]), lm.head, ids[:, 1:])
     first, *_, last = np.array_split(nll[0], 4)
     assert 0.5 < first.mean() < 2.5
-    assert last.mean() < 0.1  # the third repetition is copied: long-range attention works
+    assert last.mean() < first.mean() / 2  # repetitions are copied from before
     wheels.smollm2_gguf.cache_clear()
     get_tokenizer.cache_clear()
 

@@ -1,0 +1,50 @@
+"""One measured figure beside what it is measured against."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Options:
+    """`peer_python`: an interpreter that has torch and transformers."""
+
+    peer_python: str | None = None
+
+
+class Row(NamedTuple):
+    """`value` in `unit`; `ratio` is ours over the peer's, higher is better.
+
+    `ok`: the ratio reaches `bar`. Without a peer there is no ratio, and `reason` says why.
+    """
+
+    name: str
+    value: float
+    unit: str
+    peer: str
+    ratio: float | None
+    bar: float
+    ok: bool
+    reason: str = ""
+
+
+def lower_is_better(
+    name: str, value: float, peer: str, peer_value: float, bar: float, unit: str = "s"
+) -> Row:
+    """A row for a cost (seconds, bytes): the ratio is the peer's cost over ours."""
+    ratio = peer_value / value
+    return Row(name, value, unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
+
+
+def higher_is_better(
+    name: str, value: float, peer: str, peer_value: float, bar: float, unit: str
+) -> Row:
+    """A row for a rate: the ratio is our rate over the peer's."""
+    ratio = value / peer_value
+    return Row(name, value, unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
+
+
+def without_peer(
+    name: str, value: float, peer: str, bar: float, reason: str, unit: str = "s"
+) -> Row:
+    """A row whose peer is missing: not met, for the stated reason."""
+    return Row(name, value, unit, peer, None, bar, False, reason)

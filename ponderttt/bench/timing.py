@@ -1,0 +1,31 @@
+"""Times taken in turns, so that a busy machine slows all of them alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+
+def seconds(function: Callable, *arguments) -> Callable[[], float]:
+    """A measurement: one call of `function`, its result waited for, in seconds."""
+
+    def measure() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        return time.perf_counter() - start
+
+    return measure
+
+
+def interleaved(
+    measurements: Mapping[str, Callable[[], float]], *, repeats: int = 7
+) -> dict[str, float]:
+    """Median seconds of each measurement after one call to warm up, all taken in turns."""
+    for measure in measurements.values():
+        measure()
+    taken: dict[str, list[float]] = {name: [] for name in measurements}
+    for _ in range(repeats):
+        for name, measure in measurements.items():
+            taken[name].append(measure())
+    return {name: statistics.median(times) for name, times in taken.items()}
