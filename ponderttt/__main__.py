@@ -80,14 +80,10 @@ def bench(
         peer_python: Interpreter with torch and transformers, which are no dependency here
             (`python -m venv peer && peer/bin/pip install torch==2.13.0 transformers`).
     """
-    from ponderttt import bench as benchmarks
-    from ponderttt.types import InputError
+    from ponderttt.bench import Options
+    from ponderttt.bench import run as run_bench
 
-    for name in names:
-        if name not in benchmarks.GROUPS:
-            known = ", ".join(benchmarks.GROUPS)
-            raise InputError(f"unknown benchmark {name!r}: expected one of {known}")
-    rows = benchmarks.run(names or tuple(benchmarks.GROUPS), benchmarks.Options(peer_python))
+    rows = run_bench(names, Options(peer_python))
     fields = [dataclasses.asdict(row) for row in rows]
     if json_:
         print(json.dumps(fields, indent=1))

@@ -82,5 +82,7 @@ def to_markdown(claims: Iterable[Claim]) -> markdown.Markdown:
 
 def signed_interval(effect: float, low: float, high: float, *, digits: int = 4) -> str:
     """`+0.0412 [0.0350, 0.0470]`, or the effect alone where no interval could be computed."""
+    # Adding zero turns the -0.0 that rounding leaves into 0.0.
+    effect, low, high = (round(value, digits) + 0.0 for value in (effect, low, high))
     text = f"{effect:+.{digits}f}"
     return text if low != low or high != high else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -71,6 +71,8 @@ def _environment(work: Path, progress: Path) -> dict[str, str]:
     write_text(work / "jupyter" / "kernels" / KERNEL / "kernel.json", json.dumps(kernel))
     return os.environ | {
         "JUPYTER_PATH": str(work / "jupyter"),
+        # A notebook's progress goes to the report, not to widgets that are not installed.
+        "PYTHONWARNINGS": "ignore:IProgress not found",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder("jax")),
         "PONDERTTT_PROGRESS": str(progress),

@@ -176,7 +176,7 @@ def _losses(actions: list[str], colours: dict[str, str], at, quantity: str) -> a
         )
     )
     if not gain:
-        strips = strips.add_params(at)
+        strips = strips.add_params(at).properties(name="units")
     return alt.layer(lines, strips).properties(width=WIDTH, height=110)
 
 

@@ -40,10 +40,11 @@ def gain_by_position(result: Result) -> alt.FacetChart:
         alt.layer(_zero_rule("y"), band, line, data=data)
         .properties(width=315, height=230)
         .facet(column=_objective_column())
+        .resolve_scale(y="independent")
         .properties(
             title=_title(
                 "Does updating gain more, the further it has read?",
-                "Lines: mean over documents. Bands: 95 % intervals by document.",
+                "Lines: mean over documents. Bands: 95 % intervals. Each panel has its own scale.",
             )
         )
     )
@@ -116,12 +117,12 @@ def paired_differences(result: Result) -> alt.HConcatChart:
     ]
     return (
         alt.hconcat(*panels)
-        .resolve_scale(x="shared", color="shared", yOffset="independent")
+        .resolve_scale(color="shared", yOffset="independent")
         .add_params(action)
         .properties(
             title=_title(
                 "Which documents gain?",
-                "Dots: one document each. Bars: mean of a source with its 95 % interval.",
+                "Dots: one document each. Bars: a source's mean, 95 % interval. Scales differ.",
             )
         )
     )

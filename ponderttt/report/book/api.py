@@ -23,7 +23,8 @@ class Package(SphinxDirective):
         """Put one section for each module with public names in place of the directive."""
         lines: list[str] = []
         for name in modules(self.arguments[0]):
-            lines += [f"``{name}``", "-" * (len(name) + 4), "", f".. automodule:: {name}"]
+            title = f"``{name.removeprefix('ponderttt.')}``"
+            lines += [title, "-" * len(title), "", f".. automodule:: {name}"]
             lines += ["   :members:", ""]
         self.state_machine.insert_input(StringList(lines, "api"), "api")
         return []
@@ -56,6 +57,7 @@ def setup(app: Sphinx) -> None:
     """Register the directive and the translation of docstrings."""
     app.add_directive("package", Package)
     app.connect("autodoc-process-docstring", _translate)
+    app.connect("autodoc-skip-member", _skip)
 
 
 def _documented(name: str) -> bool:
@@ -76,6 +78,11 @@ def _inline(line: str) -> str:
         f"``{part.strip('`')}``" + "\\ " if index % 2 else re.sub(r"([*_|`\\])", r"\\\1", part)
         for index, part in enumerate(code)
     )
+
+
+def _skip(app, what: str, name: str, obj, skip: bool, options) -> bool | None:
+    """Leave out what a NamedTuple says of its fields: they are in its signature."""
+    return True if (obj.__doc__ or "").startswith("Alias for field number") else None
 
 
 def _translate(app, what: str, name: str, obj, options, lines: list[str]) -> None:

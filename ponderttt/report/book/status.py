@@ -21,7 +21,7 @@ class Status(SphinxDirective):
         for path in manifests:
             self.env.note_dependency(str(path))
         text = "\n\n".join([overview(manifests), *map(details, manifests)])
-        return self.parse_text_to_nodes(text, allow_section_headings=True) if text else []
+        return self.parse_text_to_nodes(text)
 
 
 def overview(manifests: list[Path]) -> markdown.Markdown:
@@ -47,7 +47,7 @@ def overview(manifests: list[Path]) -> markdown.Markdown:
 def details(path: Path) -> markdown.Markdown:
     """The configuration and the versions behind one page, and what its gate complained of."""
     page, record = json.loads(path.read_text()), _record(path)
-    blocks = [f"## {page['name']}"]
+    blocks = [f":::{{dropdown}} {page['name']}: parameters, versions, record"]
     if page["problems"]:
         blocks.append("\n".join(f"* {problem}" for problem in page["problems"]))
     if record:
@@ -58,7 +58,7 @@ def details(path: Path) -> markdown.Markdown:
             "Versions: " + ", ".join(map(" ".join, versions.items())) + ".",
             f"Record: `{record['hash'][:16]}`, {len(record['tables'])} tables.",
         ]
-    return markdown.join(*blocks)
+    return markdown.join(*blocks, ":::")
 
 
 def setup(app: Sphinx) -> None:

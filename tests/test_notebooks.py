@@ -1,0 +1,58 @@
+"""Notebooks: their form, and that they run again as committed (nbval compares the checks)."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from ponderttt.report import notebooks
+
+TAG = "nbval-check-output"
+
+
+def read(name):
+    return nbformat.read(notebooks.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_is_short_and_leaves_the_work_to_the_library(name):
+    cells = code(read(name))
+    lines = [line for cell in cells for line in cell.source.splitlines()]
+    assert len(cells) <= 10
+    assert len(lines) <= 60
+    assert not any(line.lstrip().startswith(("def ", "class ", "for ", "while ")) for line in lines)
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_is_committed_with_outputs_and_counts(name):
+    cells = code(read(name))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    checked = [cell for cell in cells if TAG in cell.metadata.get("tags", [])]
+    assert checked and all(cell.outputs for cell in checked)
+    assert sum("application/vnd.vegalite.v5+json" in str(cell.outputs)[:200] for cell in cells) > 2
+
+
+def nbval(path):
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider"]
+    command += ["-o", "addopts=", "-o", "filterwarnings=default", str(path)]
+    environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_runs_as_committed_and_an_altered_check_fails(name, tmp_path):
+    """One run tells both: the altered copy must fail in the checked cell, and nowhere else."""
+    notebook = read(name)
+    checked = notebooks.tagged_cell(notebook, TAG)
+    for count in ("documents", "units"):
+        checked.outputs[0].text = checked.outputs[0].text.replace(f"{count}:", f"{count}: 1", 1)
+    nbformat.write(notebook, tmp_path / "altered.ipynb")
+    done = nbval(tmp_path / "altered.ipynb")
+    assert done.returncode == 1, done.stdout
+    assert f"1 failed, {len(code(notebook)) - 1} passed" in done.stdout, done.stdout

@@ -1,0 +1,65 @@
+"""Every parameter file fits its notebook, and the experiment's configuration takes it."""
+
+import dataclasses
+
+import papermill
+import pytest
+
+from ponderttt.experiments.baselines import BaselinesConfig
+from ponderttt.report import notebooks
+from ponderttt.types import InputError
+
+CONFIGS = {"baselines": BaselinesConfig}
+FILES = sorted(notebooks.PARAMS.glob("*/*.yaml"))
+
+
+def test_every_preset_has_parameters_for_every_notebook():
+    assert notebooks.presets() == ["cpu", "gpu", "quick", "smoke"]
+    for preset in notebooks.presets():
+        for name in notebooks.names():
+            assert notebooks.params_file(preset, name).is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_parameter_file_fits_its_notebook(path):
+    notebook = notebooks.NOTEBOOKS / f"{path.stem}.ipynb"
+    params = notebooks.load_params(path, notebook)
+    assert params.keys() == papermill.inspect_notebook(notebook).keys()
+    assert len(params) <= 12
+    CONFIGS[path.stem](**params)
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_defaults_to_smoke(name):
+    notebook = notebooks.NOTEBOOKS / f"{name}.ipynb"
+    declared = notebooks.declared_params(notebook)
+    assert declared == notebooks.load_params(notebooks.params_file("smoke", name), notebook)
+    defaults = dataclasses.asdict(CONFIGS[name]())
+    assert declared == {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("unknown: 1", "unknown parameter 'unknown'"),
+        ("units: '4'", "units is '4'; expected a int"),
+        ("units: 4.5", "units is 4.5"),
+        ("budget: 1e-3", "budget is '1e-3'; expected a float"),
+        ("sources: packages", "sources is 'packages'; expected a list"),
+        ("sources: [1]", "sources is"),
+        ("units: [", "cannot read"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_is_refused(tmp_path, text, said):
+    path = tmp_path / "baselines.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said.replace("[", r"\[")) as error:
+        notebooks.load_params(path, notebooks.NOTEBOOKS / "baselines.ipynb")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_names_are_refused_with_what_there_is():
+    with pytest.raises(InputError, match="unknown preset 'huge': expected one of cpu, gpu"):
+        notebooks.params_file("huge", "baselines")
+    with pytest.raises(InputError, match="unknown notebook 'nope': expected one of baselines"):
+        notebooks.select(("nope",))
