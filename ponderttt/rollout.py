@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt.inner.descent import DISPATCHES, Dispatch, adapt
@@ -28,16 +29,16 @@ def rollout(
     key: PRNGKeyArray,
     dispatch: Dispatch = "masked",
     chunk: int | None = None,
-    hidden: Float[Array, "B N U D"] | None = None,
+    hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
     order: Order = "predict_first",
 ) -> Episode:
     """Read `documents` unit by unit under `policy`; fast weights start afresh in each document.
 
     `chunk` is the base's attention window (default: one unit), `hidden` its states if they are
     cached (those before the adapter's suffix blocks). `masked` vmaps documents and pays the
-    policy's largest K everywhere; `switch` reads one document at a time and runs only the steps that
-    are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT literature)
-    is causal for units of one token under `reconstruction` only; elsewhere it is an `InputError`.
+    policy's largest K everywhere; `switch` reads one document at a time and runs only the steps
+    that are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT
+    literature) is causal for units of one token under `reconstruction` only; otherwise an `InputError`.
     A padded unit takes no step and costs nothing.
     """
     unit = documents.tokens.shape[-1]
@@ -139,4 +140,6 @@ def _read_documents(lm, adapter, policy, documents, hidden, keys, *, dispatch, c
         )
 
     inputs = (documents.tokens, documents.mask, hidden, keys)
-    return jax.vmap(lambda *x: read(x))(*inputs) if dispatch == "masked" else jax.lax.map(read, inputs)
+    return (
+        jax.vmap(lambda *x: read(x))(*inputs) if dispatch == "masked" else jax.lax.map(read, inputs)
+    )

@@ -55,7 +55,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free some space or name another folder"
+            f"cannot write {path}: {error.strerror or error}; "
+            "free some space or name another folder"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

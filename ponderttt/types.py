@@ -16,29 +16,28 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: one line that names the thing, the expectation, the remedy.
+    """What the user gave cannot be used: one line with the thing, the expectation, the remedy.
 
     The command line prints it alone and exits with 2.
     """
 
 
 class ActionSpace(NamedTuple):
-    """What can be decided about a unit: names, inner steps and nominal costs, in order of cost."""
+    """What can be decided about a unit: names, inner steps and nominal costs, cheapest first."""
 
     names: tuple[str, ...]
     steps: tuple[int, ...]
     costs: tuple[float, ...]
 
-    def index(self, name: str) -> int:
+    def position(self, name: str) -> int:
         """Position of the action `name`; an unknown name is an `InputError`."""
         if name not in self.names:
-            raise InputError(
-                f"unknown action {name!r}: expected one of {', '.join(self.names)}"
-            )
+            raise InputError(f"unknown action {name!r}: expected one of {', '.join(self.names)}")
         return self.names.index(name)
 
     @property
     def max_steps(self) -> int:
+        """The most steps of any action."""
         return max(self.steps)
 
 

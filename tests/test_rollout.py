@@ -113,7 +113,7 @@ def test_no_action_looks_ahead(tiny, action):
 
 
 def test_adapting_before_predicting_is_caught(tiny, monkeypatch):
-    """The causality test fails on a loop broken on purpose: the unit is learned from, then scored."""
+    """The test fails on a loop broken on purpose: the unit is learned from, then scored."""
     monkeypatch.setattr(rollout_module, "_check", lambda *a: None)
     read = lambda d: losses(  # noqa: E731
         tiny, NextToken(RATE), Fixed("UPDATE_1"), d, order="adapt_first"

@@ -54,8 +54,8 @@ def load_texts(
         for source in sources
     }  # fmt: skip
     documents = Documents(
-        np.concatenate([part.documents.tokens for part in parts.values()]),
-        np.concatenate([part.documents.mask for part in parts.values()]),
+        jnp.concatenate([part.documents.tokens for part in parts.values()]),
+        jnp.concatenate([part.documents.mask for part in parts.values()]),
         jnp.asarray(next(iter(parts.values())).documents.bos),
     )
     hidden: list[np.ndarray] = []

@@ -1,6 +1,8 @@
 """Episodes on disk: a rollout that has been measured once is read back, so killed runs resume."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from ponderttt.inner.descent import Dispatch
 from ponderttt.models.adapters import Adapter, token_losses
 from ponderttt.models.hidden import cached_hidden_states, hidden_states
 from ponderttt.models.lm import TransformerLM
@@ -46,7 +49,7 @@ def code_fingerprint(root: Path = ROOT / "ponderttt") -> str:
 _CODE = code_fingerprint()
 
 
-def _remembered(key: str, compute) -> Arrays:
+def _remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:
     folder = cache_folder("episodes")
     found = load_arrays(folder, key)
     return found if found is not None else save_arrays(folder, key, compute())
@@ -58,57 +61,50 @@ def with_hidden(lm: TransformerLM, documents: Documents, *, progress=None) -> En
     return Encoded(documents, cached_hidden_states(lm, documents, chunk=unit, progress=progress))
 
 
-def read(
-    lm: TransformerLM,
-    adapter: Adapter,
-    policy: Policy,
-    corpus: Encoded,
-    index: int,
-    *,
-    dispatch: str,
-    seed: int,
-) -> Arrays:
-    """The episode of document `index`: arrays [N] (`token_nll` and `mask` [N, U])."""
-    documents = _one(corpus, index)
-    key = fingerprint(
-        _CODE, lm.fingerprint, lm.dtype, adapter, adapter.spec, policy, type(policy).__name__,
-        repr(getattr(policy, "action", "")), documents, dispatch, seed,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Reader:
+    """A language model that reads documents: what does not change between episodes."""
 
-    def compute() -> Arrays:
-        # The key of the random draws is the document's own, whatever else is in the corpus.
-        draws = jax.random.fold_in(jax.random.key(seed), int(fingerprint(documents)[:7], 16))
-        _, hidden = corpus.batch(np.asarray([index]))
-        episode = rollout(
-            lm, adapter, policy, documents, key=draws, dispatch=dispatch, hidden=hidden
-        )
-        return {name: np.asarray(value[0]) for name, value in episode._asdict().items()}
+    lm: TransformerLM
+    dispatch: Dispatch
+    seed: int
 
-    return _remembered(key, compute)
+    def read(self, adapter: Adapter, policy: Policy, texts: Encoded, index: int) -> Arrays:
+        """The episode of document `index`: arrays [N] (`token_nll` and `mask` [N, U])."""
+        documents = _one(texts, index)
+        content = fingerprint(documents)
+        key = fingerprint(
+            _CODE, self.lm.fingerprint, adapter, adapter.spec, policy,
+            type(policy).__name__, getattr(policy, "action", ""), content,
+            self.dispatch, self.seed,
+        )  # fmt: skip
 
+        def compute() -> Arrays:
+            # The random draws are the document's own, whatever else is in the corpus.
+            draws = jax.random.fold_in(jax.random.key(self.seed), int(content[:7], 16))
+            _, hidden = texts.batch(np.asarray([index]))
+            episode = rollout(
+                self.lm, adapter, policy, documents,
+                key=draws, dispatch=self.dispatch, hidden=hidden,
+            )  # fmt: skip
+            return {name: np.asarray(value[0]) for name, value in episode._asdict().items()}
 
-def read_frozen(lm: TransformerLM, corpus: Encoded, index: int, *, window: int) -> Arrays:
-    """The frozen base's losses on document `index`, with `window` units of attention window.
+        return _remembered(key, compute)
 
-    Returns `token_nll` [N, U], `nll` [N], `mask` [N, U]: the same fields as an episode's.
-    """
-    documents = _one(corpus, index)
-    key = fingerprint(_CODE, lm.fingerprint, lm.dtype, "frozen", documents, window)
-    unit = documents.tokens.shape[-1]
+    def read_frozen(self, window: int, texts: Encoded, index: int) -> Arrays:
+        """The frozen base's `token_nll` and `mask` [N, U], with `window` units attended to."""
+        documents = _one(texts, index)
+        key = fingerprint(_CODE, self.lm.fingerprint, "frozen", documents, window)
 
-    def compute() -> Arrays:
-        if window == 1:
-            _, hidden = corpus.batch(np.asarray([index]))
-        else:
-            hidden = hidden_states(lm, documents, chunk=window * unit)
-        return {
-            "token_nll": np.asarray(_frozen_losses(lm, hidden, documents.tokens))[0]
-            * documents.mask[0],
-            "mask": np.asarray(documents.mask[0]),
-        }
+        def compute() -> Arrays:
+            chunk = window * documents.tokens.shape[-1]
+            cached = texts.batch(np.asarray([index]))[1] if window == 1 else None
+            hidden = hidden_states(self.lm, documents, chunk=chunk) if cached is None else cached
+            losses = np.asarray(_frozen_losses(self.lm, hidden, documents.tokens))
+            mask = np.asarray(documents.mask[0])
+            return {"token_nll": losses[0] * mask, "mask": mask}
 
-    arrays = _remembered(key, compute)
-    return arrays | {"nll": unit_means(arrays["token_nll"], arrays["mask"])}
+        return _remembered(key, compute)
 
 
 def unit_means(token_nll: Float[np.ndarray, "N U"], mask: np.ndarray) -> Float[np.ndarray, "N"]:

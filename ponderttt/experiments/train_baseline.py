@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ponderttt.storage import write_text, writable_folder
+from ponderttt.storage import writable_folder, write_text
 from ponderttt.types import CHUNK_ACTIONS, InputError
 
 SCALES = {"125m": "gpt2", "350m": "gpt2-medium", "1b": "gpt2-large"}
@@ -130,7 +130,7 @@ def run(config: TrainBaselineConfig) -> dict:
         "average_loss": sum(losses) / len(losses),
         "total_cost": sum(costs),
     }
-    per_chunk = CHUNK_ACTIONS.costs[CHUNK_ACTIONS.index(config.action)]
+    per_chunk = CHUNK_ACTIONS.costs[CHUNK_ACTIONS.position(config.action)]
     print(f"Average loss: {result['average_loss']:.3f}")
     print(f"Total cost: {result['total_cost']:.1f} ({per_chunk:g} a chunk)")
     if config.output_dir:
@@ -148,7 +148,9 @@ if __name__ == "__main__":
     import sys
 
     try:
-        run(tyro.cli(Annotated[TrainBaselineConfig, tyro.conf.OmitArgPrefixes], description=__doc__))
+        run(
+            tyro.cli(Annotated[TrainBaselineConfig, tyro.conf.OmitArgPrefixes], description=__doc__)
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,6 +1,7 @@
 """Adapters made ready on training documents: rates tuned, slow weights trained."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pandas as pd
 from flax import nnx
 
 from ponderttt.experiments.corpora import Texts
-from ponderttt.experiments.episodes import fingerprint, read
+from ponderttt.experiments.episodes import Reader, fingerprint
 from ponderttt.experiments.progress import track
 from ponderttt.models.adapters import Adapter, NextToken, Reconstruction
 from ponderttt.models.lm import TransformerLM
@@ -41,13 +42,13 @@ def document_loss(arrays: dict[str, np.ndarray]) -> float:
 
 
 def gains(
-    lm: TransformerLM, adapter: Adapter, texts: Texts, indices: list[int], actions, **how
+    reader: Reader, adapter: Adapter, texts: Texts, indices: list[int], actions: Sequence[str]
 ) -> np.ndarray:
     """Mean gain over SKIP of each action in `actions`, every source weighing the same, nats."""
     rows = []
     for i in indices:
         loss = {
-            name: document_loss(read(lm, adapter, Fixed(name), texts.corpus, i, **how))
+            name: document_loss(reader.read(adapter, Fixed(name), texts.corpus, i))
             for name in dict.fromkeys(("SKIP", *actions))
         }
         rows.append([loss["SKIP"] - loss[name] for name in actions])
@@ -56,36 +57,34 @@ def gains(
 
 
 def tune(
-    lm: TransformerLM,
-    make,
-    grid: list[tuple[float, float | None]],
+    reader: Reader,
+    make: Callable[[float, float | None], Adapter],
+    grid: Sequence[tuple[float, float | None]],
     training: Texts,
     validation: Texts,
     *,
-    objective: str,
     budget: float,
     count: int,
-    **how,
 ) -> Tuned:
     """The setting of `grid` with the best mean gain of UPDATE_1 and UPDATE_4 in training.
 
     `make(rate, clip)` builds the adapter; `count` documents of each source are read for a setting.
     Validation documents then give the gain of each action, and so the best uninformed mix.
     """
-    tried = []
-    for rate, clip in track(grid, f"tuning {objective}", len(grid)):
-        actions = ("UPDATE_1", "UPDATE_4")
-        each = gains(lm, make(rate, clip), training, training.first_of_each(count), actions, **how)
-        tried.append(
-            {"rate": rate, "clip": clip, "split": "train", "gain": float(np.mean(each))}
-        )
-    best = int(np.argmax([row["gain"] for row in tried]))
+    objective, indices = make(*grid[0]).objective, training.first_of_each(count)
+    train = [
+        float(np.mean(gains(reader, make(*setting), training, indices, ("UPDATE_1", "UPDATE_4"))))
+        for setting in track(grid, f"tuning {objective}", len(grid))
+    ]
+    best = int(np.argmax(train))
     adapter = make(*grid[best])
-    everything = list(range(len(validation)))
-    each = gains(lm, adapter, validation, everything, CHUNK_ACTIONS.names, **how)
-    chosen = tried[best] | {"split": "validation", "gain": float(np.mean(each[[1, 3]]))}
-    table = pd.DataFrame([*tried, chosen]).assign(objective=objective)
-    table["chosen"] = [i in (best, len(tried)) for i in range(len(table))]
+    each = gains(reader, adapter, validation, list(range(len(validation))), CHUNK_ACTIONS.names)
+    table = pd.DataFrame([*grid, grid[best]], columns=["rate", "clip"], dtype=float).assign(
+        objective=objective,
+        split=["train"] * len(grid) + ["validation"],
+        gain=[*train, float(np.mean(each[[1, 3]]))],
+        chosen=[i in (best, len(grid)) for i in range(len(grid) + 1)],
+    )
     return Tuned(adapter, best_mix(each, budget), table)
 
 
@@ -108,9 +107,7 @@ def train_layer(
         steps=steps, mixture=mixture, seed=seed, validate_every=max(1, steps // 5)
     )
     unit = training.corpus.documents.tokens.shape[-1]
-    shape = TTTConfig(
-        lm.config.width, chunk_size=unit, head_dim=min(64, lm.config.head_dim)
-    )
+    shape = TTTConfig(lm.config.width, chunk_size=unit, head_dim=min(64, lm.config.head_dim))
     layer = TTTLayer(shape, rngs=nnx.Rngs(seed))
     key = fingerprint(
         lm.fingerprint, repr(config), repr(shape),
@@ -129,7 +126,7 @@ def train_layer(
     return result.layer, history.dropna(subset="loss")
 
 
-def scaled(layer: TTTLayer):
+def scaled(layer: TTTLayer) -> Callable[[float, float | None], Reconstruction]:
     """`make` for `tune`: the trained layer with its rates multiplied."""
     adapter = Reconstruction.of(layer)
     return lambda rate, clip: dataclasses.replace(
@@ -137,5 +134,3 @@ def scaled(layer: TTTLayer):
         scale=jnp.asarray(rate),
         clip=None if clip is None else jnp.asarray(clip),
     )
-
-

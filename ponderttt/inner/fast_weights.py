@@ -56,7 +56,7 @@ FAST_WEIGHTS = {
 
 
 def additive(shape: tuple[int, ...]) -> Fast:
-    """A full-rank addition `x -> x W` to a product, zero at the start; `shape` is [..., in, out]."""
+    """A full-rank addition `x -> x W` to a product, zero at first; `shape` is [..., in, out]."""
     return {"w": jnp.zeros(shape)}
 
 

@@ -43,8 +43,8 @@ class TTTConfig:
 class TTTLayer(nnx.Module):
     """TTT-Linear / TTT-MLP (Sun et al., 2407.04620) on hidden states, one gradient a unit.
 
-    `x = RMSNorm(h)`; views `q, k, v = x Wq, x Wk, x Wv` per head; `z = q + LN(f(q))`; the layer adds
-    `RMSNorm(z) Wo`, with `Wo = 0` at the start, so that an untrained layer changes nothing. Slow
+    `x = RMSNorm(h)`; views `q, k, v = x Wq, x Wk, x Wv` per head; `z = q + LN(f(q))`; the layer
+    adds `RMSNorm(z) Wo`, with `Wo = 0` at the start: an untrained layer changes nothing. Slow
     parameters: projections, norms, `W_0` of the fast weights, and one log rate a head.
     """
 

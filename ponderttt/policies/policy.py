@@ -42,17 +42,17 @@ class Fixed:
     actions: ActionSpace = CHUNK_ACTIONS
 
     def __post_init__(self):
-        self.actions.index(self.action)
+        self.actions.position(self.action)
 
     @property
     def max_steps(self) -> int:
-        return self.actions.steps[self.actions.index(self.action)]
+        return self.actions.steps[self.actions.position(self.action)]
 
     def init(self, key: PRNGKeyArray) -> tuple[()]:
         return ()
 
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
-        return _decision(jnp.asarray(self.actions.index(self.action)), jnp.zeros(())), state
+        return _decision(jnp.asarray(self.actions.position(self.action)), jnp.zeros(())), state
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def best_mix(
 ) -> Float[np.ndarray, "A"]:
     """The probabilities that gain most at a mean cost of exactly `budget` a unit.
 
-    A linear program: maximise `p . gains` subject to `p . costs = budget`, `sum p = 1`. `gains` (nats
-    a unit) must come from validation documents. A budget outside the actions' costs is an error.
+    A linear program: maximise `p . gains` subject to `p . costs = budget`, `sum p = 1`. `gains`
+    (nats a unit) must come from validation documents. A budget out of reach is an `InputError`.
     """
     low, high = min(actions.costs), max(actions.costs)
     if not low <= budget <= high:

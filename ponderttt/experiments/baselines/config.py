@@ -42,7 +42,7 @@ class BaselinesConfig:
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
         if unknown or not self.objectives:
             raise InputError(
-                f"objectives {list(self.objectives)}: expected one or more of {', '.join(OBJECTIVES)}"
+                f"objectives {list(self.objectives)}: expected some of {', '.join(OBJECTIVES)}"
             )
         if not self.sources:
             raise InputError("sources is empty: expected one or more names, such as [packages, go]")
@@ -59,5 +59,5 @@ class BaselinesConfig:
         costs = CHUNK_ACTIONS.costs
         if not isinstance(self.budget, int | float) or not costs[0] <= self.budget <= costs[-1]:
             raise InputError(
-                f"budget is {self.budget!r}: expected a mean cost from {costs[0]:g} to {costs[-1]:g}"
+                f"budget is {self.budget!r}: expected a mean cost of {costs[0]:g} to {costs[-1]:g}"
             )

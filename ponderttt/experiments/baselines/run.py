@@ -13,12 +13,12 @@ from ponderttt.experiments import tuning
 from ponderttt.experiments.baselines import tables
 from ponderttt.experiments.baselines.config import BaselinesConfig
 from ponderttt.experiments.corpora import Texts, load_texts
-from ponderttt.experiments.episodes import Arrays, read, read_frozen
+from ponderttt.experiments.episodes import Arrays, Reader
 from ponderttt.experiments.progress import track
 from ponderttt.experiments.result import Result
 from ponderttt.models.adapters import Reconstruction
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import Fixed, Random
+from ponderttt.policies import Fixed, Policy, Random
 from ponderttt.types import CHUNK_ACTIONS
 
 
@@ -38,9 +38,7 @@ def run(config: BaselinesConfig) -> Result:
     load = partial(load_texts, lm, unit=config.unit_size, units=config.units, seed=config.seed)
     test = load(config.sources, split="test", count=config.test_documents)
     training = load(config.sources, split="train", count=config.train_documents)
-    validation = load(
-        config.sources, split="validation", count=max(1, config.train_documents // 2)
-    )
+    validation = load(config.sources, split="validation", count=max(1, config.train_documents // 2))
     uniform = load(("uniform",), split="test", count=2)
     methods, tuned, trained = _prepare(lm, config, training, validation)
 
@@ -75,15 +73,15 @@ def _prepare(
     lm: TransformerLM, config: BaselinesConfig, training: Texts, validation: Texts
 ) -> tuple[list[Method], pd.DataFrame, pd.DataFrame]:
     """Every method of the page, with the tables of what was tuned and trained for it."""
-    how = {"dispatch": config.dispatch, "seed": config.seed}
+    reader = Reader(lm, config.dispatch, config.seed)
     tune = partial(
-        tuning.tune, lm, training=training, validation=validation, budget=config.budget,
-        count=max(1, config.train_documents // 4), **how,
+        tuning.tune, reader, training=training, validation=validation, budget=config.budget,
+        count=max(1, config.train_documents // 4),
     )  # fmt: skip
-    methods, tuned, trained = _frozen(lm, config.unit_size), [], []
+    methods, tuned, trained = _frozen(reader, config.unit_size), [], []
     if "next_token" in config.objectives:
-        ready = tune(tuning.next_token, tuning.NEXT_TOKEN_GRID, objective="next_token")
-        methods += _adapted(lm, ready, how)
+        ready = tune(make=tuning.next_token, grid=tuning.NEXT_TOKEN_GRID)
+        methods += _adapted(reader, ready)
         tuned.append(ready.table)
     if "reconstruction" in config.objectives:
         train = partial(
@@ -92,36 +90,37 @@ def _prepare(
         layer, history = train(mixture=tuning.MIXTURE)
         never, never_history = train(mixture=tuning.NEVER)
         trained += [history, never_history]
-        ready = tune(tuning.scaled(layer), tuning.RECONSTRUCTION_GRID, objective="reconstruction")
-        methods += _adapted(lm, ready, how)
-        control = partial(read, lm, Reconstruction.of(never), Fixed("SKIP"), **how)
+        ready = tune(make=tuning.scaled(layer), grid=tuning.RECONSTRUCTION_GRID)
+        methods += _adapted(reader, ready)
+        control = partial(reader.read, Reconstruction.of(never), Fixed("SKIP"))
         methods.append(Method("reconstruction", "rate 0", control, None))
         tuned.append(ready.table)
     empty = pd.DataFrame(columns=["step", "loss", "validation", "trained", "stopped"])
     return methods, pd.concat(tuned), pd.concat(trained) if trained else empty
 
 
-def _frozen(lm: TransformerLM, unit: int) -> list[Method]:
+def _frozen(reader: Reader, unit: int) -> list[Method]:
     """The base alone, and with a longer window at its own cost."""
-    flops = {window: forward_flops(lm.config, window * unit) for window in (1, 2, 4)}
+    config = reader.lm.config
+    flops = {window: forward_flops(config, window * unit) for window in (1, 2, 4)}
     return [
         Method(
             "none",
             "base" if window == 1 else f"base x{window}",
-            partial(read_frozen, lm, window=window),
+            partial(reader.read_frozen, window),
             flops[window] / flops[1],
         )
         for window in flops
-        if window * unit <= lm.config.max_positions
+        if window * unit <= config.max_positions
     ]
 
 
-def _adapted(lm: TransformerLM, ready: tuning.Tuned, how: dict) -> list[Method]:
+def _adapted(reader: Reader, ready: tuning.Tuned) -> list[Method]:
     """Every fixed action, and random at the budget."""
-    policies = {name: Fixed(name) for name in CHUNK_ACTIONS.names}
+    policies: dict[str, Policy] = {name: Fixed(name) for name in CHUNK_ACTIONS.names}
     policies["RANDOM"] = Random(jnp.asarray(ready.mix))
     return [
-        Method(ready.adapter.objective, name, partial(read, lm, ready.adapter, policy, **how), None)
+        Method(ready.adapter.objective, name, partial(reader.read, ready.adapter, policy), None)
         for name, policy in policies.items()
     ]
 

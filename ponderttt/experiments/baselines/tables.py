@@ -62,8 +62,8 @@ def with_gain(units: pd.DataFrame) -> pd.DataFrame:
 
 def documents(units: pd.DataFrame) -> pd.DataFrame:
     """One row per (document, method): token-weighted loss, gain over SKIP, mean cost a unit."""
-    rows = with_gain(units)
-    rows = rows.assign(loss=rows["nll"] * rows["tokens"], weighed=rows["gain"] * rows["tokens"])
+    each = with_gain(units)
+    rows = each.assign(loss=each["nll"] * each["tokens"], weighed=each["gain"] * each["tokens"])
     keys = ["source", "document", "path", "objective", "method"]
     sums = rows.groupby(keys, sort=False)[["loss", "weighed", "tokens"]].sum()
     means = rows.groupby(keys, sort=False)[["cost", "steps"]].mean()
