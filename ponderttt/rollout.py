@@ -38,8 +38,8 @@ def rollout(
     cached (those before the adapter's suffix blocks). `masked` vmaps documents and pays the
     policy's largest K everywhere; `switch` reads one document at a time and runs only the steps
     that are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT
-    literature) is causal for units of one token under `reconstruction` only; otherwise an `InputError`.
-    A padded unit takes no step and costs nothing.
+    literature) is causal for units of one token under `reconstruction` only; an `InputError`
+    otherwise. A padded unit takes no step and costs nothing.
     """
     unit = documents.tokens.shape[-1]
     chunk = unit if chunk is None else chunk

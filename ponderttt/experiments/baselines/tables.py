@@ -65,7 +65,7 @@ def documents(units: pd.DataFrame) -> pd.DataFrame:
     each = with_gain(units)
     rows = each.assign(loss=each["nll"] * each["tokens"], weighed=each["gain"] * each["tokens"])
     keys = ["source", "document", "path", "objective", "method"]
-    sums = rows.groupby(keys, sort=False)[["loss", "weighed", "tokens"]].sum()
+    sums: pd.DataFrame = rows.groupby(keys, sort=False)[["loss", "weighed", "tokens"]].sum()
     means = rows.groupby(keys, sort=False)[["cost", "steps"]].mean()
     return pd.DataFrame(
         {
