@@ -16,7 +16,7 @@ from ponderttt.experiments.result import Result
 from ponderttt.report import renderer
 
 MAX_BYTES = 280_000
-COLUMNS, LINES = 92, 34
+COLUMNS, LINES = 92, 30
 CHARACTER, LINE = 7.0, 15.0
 WIDTH = int(COLUMNS * CHARACTER)
 SEPARATOR = "\u241f"
