@@ -53,7 +53,12 @@ def test_no_step_leaves_every_bit(dispatch):
     fast["w1"] = fast["w1"].at[0, 0, 0].set(-0.0)
     got = jax.jit(
         lambda f, k: adapt(
-            f, views, k, loss=loss_of("mlp", True), rate=jnp.asarray(0.1), max_steps=4,
+            f,
+            views,
+            k,
+            loss=loss_of("mlp", True),
+            rate=jnp.asarray(0.1),
+            max_steps=4,
             dispatch=dispatch,
         )  # fmt: skip
     )(fast, jnp.asarray(0))

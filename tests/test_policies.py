@@ -30,9 +30,7 @@ def test_random_draws_its_probabilities():
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.floats(-0.2, 0.2), min_size=4, max_size=4), st.floats(1, 12), st.integers(0, 99)
-)
+@given(st.lists(st.floats(-0.2, 0.2), min_size=4, max_size=4), st.floats(1, 12), st.integers(0, 99))
 def test_best_mix_meets_the_budget_and_no_mix_beats_it(gains, budget, seed):
     mix = best_mix(np.asarray(gains), budget)
     assert mix.min() >= 0

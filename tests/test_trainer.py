@@ -84,9 +84,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_best_state(lm, corpus):
     result = TTTTrainer(lm, made, CONFIG).train(poisoned, corpus)
     assert result.stopped == "the loss was not finite"
     assert np.isnan(result.history[0, 0])
-    for a, b in zip(
-        jax.tree.leaves(before), jax.tree.leaves(nnx.state(result.layer)), strict=True
-    ):
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(nnx.state(result.layer)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
