@@ -54,8 +54,8 @@ def with_gain(units: pd.DataFrame) -> pd.DataFrame:
     Rows of the frozen base, and of the adapter trained at rate 0, are compared with what stands
     for SKIP there: the base, and the SKIP of the objective.
     """
-    reference = units[units["method"].isin(["SKIP", "base"])]
-    reference = reference.set_index(["document", "unit", "objective"])["nll"].rename("reference")
+    standing = units[units["method"].isin(["SKIP", "base"])]
+    reference = standing.set_index(["document", "unit", "objective"])["nll"].rename("reference")
     joined = units.join(reference, on=["document", "unit", "objective"])
     return joined.assign(gain=joined["reference"] - joined["nll"]).drop(columns="reference")
 
