@@ -1,7 +1,6 @@
 """One measured figure beside what it is measured against."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -11,7 +10,8 @@ class Options:
     peer_python: str | None = None
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     """`value` in `unit`; `ratio` is ours over the peer's, higher is better.
 
     `ok`: the ratio reaches `bar`. Without a peer there is no ratio, and `reason` says why.

@@ -104,7 +104,7 @@ def _bytes() -> "Tokenizer":
 
 
 def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     local = name != "" and Path(name).is_dir()
     if not local and not is_hub_id(name):
@@ -122,6 +122,8 @@ def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
             f"no tokenizer can be read from {folder} ({str(error).strip().splitlines()[0]}); "
             "expected the files that save_pretrained writes (tokenizer.json)"
         ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"the tokenizer in {folder} is not a fast one; save its tokenizer.json")
     if tokenizer.bos_token_id is None:
         if tokenizer.eos_token_id is None:
             raise InputError(

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from ponderttt.types import InputError
 
 Family = Literal["llama", "gpt2"]
+Activation = Literal["swiglu", "gelu_tanh", "gelu"]
 SIZES = "vocab_size width layers heads kv_heads head_dim hidden max_positions".split()
 
 
@@ -30,7 +31,7 @@ class DecoderConfig:
 
     norm: Literal["rms", "layer"]
     norm_eps: float
-    activation: Literal["swiglu", "gelu_tanh", "gelu"]
+    activation: Activation
     bias: bool
     positions: Literal["rotary", "learned"]
     rope_base: float = 10_000.0
@@ -102,7 +103,7 @@ class DecoderConfig:
         hidden: int | None = None,
         max_positions: int = 1024,
         norm_eps: float = 1e-5,
-        activation: Literal["gelu_tanh", "gelu"] = "gelu_tanh",
+        activation: Activation = "gelu_tanh",
         tied_head: bool = True,
     ) -> Self:
         """GPT-2 family (the defaults are the 124M model): layer norm, learned positions, biases."""

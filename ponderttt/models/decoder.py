@@ -56,12 +56,17 @@ class Decoder(nnx.Module):
         """Blocks `start` to `stop - 1`, with `deltas` (leading axis `stop - start`) added."""
         angles = rotary_angles(self.config, h.shape[1])
 
+        stacked = {name: param[...] for name, param in self.blocks.items()}
+
         def step(h, layer):
-            params, delta = layer
+            # Indexed one block at a time: slicing start:stop first would copy all those weights.
+            number, delta = layer
+            params = jax.tree.map(
+                lambda p: jax.lax.dynamic_index_in_dim(p, number, keepdims=False), stacked
+            )
             return block(self.config, params, h, angles, delta), None
 
-        params = {k: p[...][start:stop] for k, p in self.blocks.items()}
-        return jax.lax.scan(step, h, (params, deltas or {}))[0]
+        return jax.lax.scan(step, h, (jnp.arange(start, stop), deltas or {}))[0]
 
     def final_norm(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """The norm in front of the output matrix."""

