@@ -73,5 +73,8 @@ def test_every_token_has_a_place_inside_the_panel(pieces):
     lines = [place // 1000 for place in places]
     assert lines == sorted(lines)
     assert max(lines) < explorer.LINES
-    assert all(place % 1000 + len(text) <= explorer.COLUMNS for text, place in zip(shown, places))
+    assert all(
+        place % 1000 + len(text) <= explorer.COLUMNS
+        for text, place in zip(shown, places, strict=True)
+    )
     assert not any("\n" in text for text in shown)

@@ -43,10 +43,8 @@ def checkout(tmp_path, monkeypatch):
             f"result = baselines_result(documents=1, units=2)\nresult.name = {name!r}\n"
             "records.save(result)"
         )
-        metadata = {
-            "kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}
-        }
-        notebook = new_notebook(cells=[parameters, work, save], metadata=metadata)
+        kernel = {"name": "python3", "display_name": "Python", "language": "python"}
+        notebook = new_notebook(cells=[parameters, work, save], metadata={"kernelspec": kernel})
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
         set_params(tmp_path, name, broken=False)
     return tmp_path

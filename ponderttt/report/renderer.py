@@ -5,6 +5,7 @@ interactive chart, and as an SVG image for whatever draws neither. Nothing is fe
 in the output is random, so a notebook run twice gives the same page.
 """
 
+import re
 from typing import Any
 
 import altair as alt
@@ -24,10 +25,15 @@ FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-seri
 def mime_bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     """The mime bundle of a Vega-Lite specification: the specification and its picture as SVG."""
     on_paper = {**spec, "config": {**spec.get("config", {}), "background": "white"}}
-    return {
-        VEGALITE_MIME: spec,
-        "image/svg+xml": vl_convert.vegalite_to_svg(on_paper, vl_version=VEGALITE_VERSION),
-    }
+    svg = vl_convert.vegalite_to_svg(on_paper, vl_version=VEGALITE_VERSION)
+    return {VEGALITE_MIME: spec, "image/svg+xml": _renumber(svg)}
+
+
+def _renumber(svg: str) -> str:
+    """`svg` with its ids counted from 0: the converter's depend on what it drew before."""
+    found = re.findall(r'id="((?:gradient_|clip)\d+)"', svg)
+    number = {old: f"part{index}" for index, old in enumerate(dict.fromkeys(found))}
+    return re.sub(r"\b(?:gradient_|clip)\d+\b", lambda match: number.get(match[0], match[0]), svg)
 
 
 @alt.theme.register("ponderttt", enable=False)
