@@ -32,6 +32,7 @@ def document_explorer(result: Result, colours: dict[str, str]) -> alt.VConcatCha
     actions = [name for name in colours if name in table]
     best = actions[-1]
     data = _rows(table, actions, best)
+    last = max(int(place) for places in data["places"] for place in places.split(","))
     titles = list(dict.fromkeys(data["title"]))
     document = alt.param(
         name="document",
@@ -53,7 +54,7 @@ def document_explorer(result: Result, colours: dict[str, str]) -> alt.VConcatCha
     panels = (
         _losses(actions, colours, at, "loss"),
         _losses(actions[1:], colours, at, "gain"),
-        _tokens(best, at),
+        _tokens(best, at, lines=last // 1000 + 1),
     )
     return (
         alt.vconcat(*panels, data=data, spacing=14)
@@ -180,7 +181,7 @@ def _losses(actions: list[str], colours: dict[str, str], at, quantity: str) -> a
     return alt.layer(lines, strips).properties(width=WIDTH, height=110)
 
 
-def _tokens(best: str, at) -> alt.LayerChart:
+def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
     """The tokens of the unit pointed at, each on a ground whose colour is its loss or gain."""
     base = (
         alt.Chart()
@@ -206,7 +207,7 @@ def _tokens(best: str, at) -> alt.LayerChart:
         )
     )
     x = alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
-    line_domain = alt.Scale(domain=[-0.5, LINES - 0.5], reverse=True, nice=False)
+    line_domain = alt.Scale(domain=[-0.5, lines - 0.5], reverse=True, nice=False)
     y = alt.Y("top:Q", axis=None, scale=line_domain)
     ground = base.transform_calculate(top="datum.line - 0.5", bottom="datum.line + 0.5").encode(
         x=x, x2="end:Q", y=y, y2="bottom:Q", tooltip=_token_tooltip(best)
@@ -241,7 +242,7 @@ def _tokens(best: str, at) -> alt.LayerChart:
     return (
         alt.layer(loss, gain, text)
         .resolve_scale(color="independent")
-        .properties(width=WIDTH, height=int(LINES * LINE), view=alt.ViewConfig(fill=PAPER))
+        .properties(width=WIDTH, height=int(lines * LINE), view=alt.ViewConfig(fill=PAPER))
     )
 
 

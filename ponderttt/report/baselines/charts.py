@@ -27,7 +27,11 @@ def gain_by_position(result: Result) -> alt.FacetChart:
     table = result.tables["positions"]
     data = _named_objectives(table[table["method"].isin(updates(result))])
     base = alt.Chart().encode(
-        x=alt.X("unit:Q", title="position in the document (units read before)", axis=_whole()),
+        x=alt.X(
+            "unit:Q",
+            title="position in the document (units read before)",
+            axis=alt.Axis(format="d", tickMinStep=1),
+        ),
         color=_action_colour(updates(result)),
     )
     band = base.mark_area(opacity=0.2).encode(
@@ -42,9 +46,9 @@ def gain_by_position(result: Result) -> alt.FacetChart:
         .facet(column=_objective_column())
         .resolve_scale(y="independent")
         .properties(
-            title=_title(
+            title=alt.Title(
                 "Does updating gain more, the further it has read?",
-                "Lines: mean over documents. Bands: 95 % intervals. Each panel has its own scale.",
+                subtitle="Lines: mean over documents. Bands: 95 % intervals. Scales differ.",
             )
         )
     )
@@ -90,10 +94,10 @@ def gain_against_cost(result: Result) -> alt.FacetChart:
         .properties(width=315, height=180)
         .facet(facet=alt.Facet("source:N", title=None, sort=sources(result)), columns=2)
         .properties(
-            title=_title(
+            title=alt.Title(
                 "What does a gain cost?",
-                "Gain over SKIP; numbers: steps on every unit. Grey: a window of two and four "
-                "units, over base.",
+                subtitle="Gain over SKIP; numbers: steps on every unit. "
+                "Grey: a window of two and four units, over base.",
             )
         )
     )
@@ -120,9 +124,9 @@ def paired_differences(result: Result) -> alt.HConcatChart:
         .resolve_scale(color="shared", yOffset="independent")
         .add_params(action)
         .properties(
-            title=_title(
+            title=alt.Title(
                 "Which documents gain?",
-                "Dots: one document each. Bars: a source's mean, 95 % interval. Scales differ.",
+                subtitle="Dots: documents. Bars: a source's mean, 95 % interval. Scales differ.",
             )
         )
     )
@@ -175,14 +179,6 @@ def _paired_wide(result: Result, objective: str, actions: list[str]) -> pd.DataF
 
 def _named_objectives(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(objective=table["objective"].map(OBJECTIVE_LABELS))
-
-
-def _title(text: str, subtitle: str) -> alt.Title:
-    return alt.Title(text, subtitle=subtitle)
-
-
-def _whole() -> alt.Axis:
-    return alt.Axis(format="d", tickMinStep=1)
 
 
 def _zero_rule(channel: str) -> alt.Chart:
