@@ -1,4 +1,3 @@
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -109,15 +108,6 @@ def test_whatever_the_states_depend_on_is_part_of_the_key(lm, folder, change):
         documents = documents._replace(**{change: array})
     cached_hidden_states(model, documents, **settings)
     assert len(list(folder.glob("*.npy"))) == 2
-
-
-def test_bfloat16_states_keep_their_type(folder):
-    lm = TransformerLM.from_pretrained("tiny", dtype="bfloat16")
-    documents = make_documents(count=1)
-    [first] = cached_hidden_states(lm, documents, chunk=16)
-    [second] = cached_hidden_states(lm, documents, chunk=16)
-    assert first.dtype == second.dtype == ml_dtypes.bfloat16
-    np.testing.assert_array_equal(second, hidden_states(lm, documents, chunk=16)[0])
 
 
 def test_chunks_of_padding_are_not_run(lm, monkeypatch):

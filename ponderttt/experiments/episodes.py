@@ -1,10 +1,8 @@
 """Episodes on disk: a rollout that has been measured once is read back, so killed runs resume."""
 
-import ast
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +15,7 @@ from ponderttt.models.hidden import cached_hidden_states, hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import Policy
 from ponderttt.rollout import rollout
-from ponderttt.storage import ROOT, cache_folder, load_arrays, save_arrays
+from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_arrays
 from ponderttt.training.trainer import Encoded
 from ponderttt.types import Documents
 
@@ -37,34 +35,7 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def code_fingerprint(root: Path = ROOT / "ponderttt") -> str:
-    """Digest of the code that an episode's numbers come from: comments and docstrings aside."""
-    files = sorted(
-        file
-        for place in ("types.py", "rollout.py", "inner", "models", "policies")
-        for file in ([root / place] if place.endswith(".py") else (root / place).glob("*.py"))
-    )
-    return fingerprint(*(_meaning(file.read_text(encoding="utf-8")) for file in files))
-
-
-def _meaning(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):  # a string that stands alone says something to readers only
-            node.body = [x for x in body if not _is_text(x)]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
-
-
-_CODE = code_fingerprint()
+_CODE = code_fingerprint("types.py", "rollout.py", "inner", "models", "policies")
 
 
 def _remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:

@@ -42,6 +42,7 @@ class Decoder(nnx.Module):
     def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """What enters block 0; positions count from 0 in each row."""
         h = jnp.take(self.embedding[...], tokens, axis=0)
+        h = h.astype(jnp.float32)  # the stream between products, whatever the weights are
         if self.positions is not None:
             h = h + self.positions[...][None, : tokens.shape[1]]
         return h
@@ -126,7 +127,8 @@ def mlp(config, params, x, deltas: Deltas) -> Float[Array, "B T D"]:
 
 def project(params, name: str, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
     """`x` times the weight called `name`, plus its bias where it has one."""
-    y = x @ params[name]
+    weight = params[name]
+    y = jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
     bias = params.get(f"{name}_bias")
     return y if bias is None else y + bias[None, None]
 

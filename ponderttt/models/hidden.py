@@ -6,18 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 from jaxtyping import Float
 
 from ponderttt.models.lm import TransformerLM
-from ponderttt.storage import atomic_path, cache_folder, file_sha256
+from ponderttt.storage import atomic_path, cache_folder, code_fingerprint, file_sha256
 from ponderttt.types import Documents, InputError
 
 _TOKENS_PER_CALL = 1024
 """A forward call reads about so many tokens: enough to keep the matrix products busy."""
 
 _KEY_LENGTH = 32
+
+_CODE = code_fingerprint(
+    *(f"models/{name}.py" for name in ("attention", "decoder", "hidden", "lm"))
+)
+"""States that other code computed are not ours."""
 
 
 def hidden_states(
@@ -57,7 +61,7 @@ def cached_hidden_states(
         path = present.get(key)
         if path is None:
             path = _save(folder, key, _document_states(lm, document, chunk, suffix_blocks))
-        states.append(_open(path, lm.dtype))
+        states.append(_open(path))
         if progress is not None:
             progress(done, len(documents.tokens))
     return states
@@ -89,7 +93,7 @@ def _document_states(
         _forward(lm, x, suffix_blocks) if read.any() else None
         for x, read in zip(tokens, mask, strict=True)
     ]
-    empty = np.zeros((rows, chunk, lm.config.width), _dtype(lm.dtype))
+    empty = np.zeros((rows, chunk, lm.config.width), np.float32)
     flat = np.concatenate([empty if s is None else s for s in states]).reshape(blocks * chunk, -1)
     return flat[: n * u].reshape(n, u, -1)
 
@@ -105,7 +109,7 @@ def _key(lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int)
     """What the states depend on, hashed."""
     tokens, mask = np.asarray(document.tokens, np.int32), np.asarray(document.mask, bool)
     digest = hashlib.sha256(
-        f"{lm.fingerprint} {lm.dtype} {chunk} {suffix_blocks} {tokens.shape} "
+        f"{_CODE} {lm.fingerprint} {chunk} {suffix_blocks} {tokens.shape} "
         f"{int(document.bos)}".encode()
     )
     digest.update(tokens.tobytes())
@@ -116,8 +120,7 @@ def _key(lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int)
 def _save(folder: Path, key: str, states: np.ndarray) -> Path:
     """Write the states under a name that ends in the hash of the file's bytes."""
     content = io.BytesIO()
-    # NumPy's format has no bfloat16: its bits are kept as integers.
-    np.save(content, states.view(np.uint16) if states.itemsize == 2 else states)
+    np.save(content, states)
     digest = hashlib.sha256(content.getbuffer()).hexdigest()
     path = folder / f"{key}-{digest[:16]}.npy"
     with atomic_path(path) as temporary:
@@ -125,14 +128,10 @@ def _save(folder: Path, key: str, states: np.ndarray) -> Path:
     return path
 
 
-def _open(path: Path, dtype: str) -> np.ndarray:
+def _open(path: Path) -> np.ndarray:
     if file_sha256(path)[:16] != path.stem[_KEY_LENGTH + 1 :]:
         raise InputError(
             f"the cached hidden states {path} are damaged (their checksum differs); "
             "delete that file and run again to compute them anew"
         )
-    return np.load(path, mmap_mode="r", allow_pickle=False).view(_dtype(dtype))
-
-
-def _dtype(name: str):
-    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else np.float32)
+    return np.load(path, mmap_mode="r", allow_pickle=False)

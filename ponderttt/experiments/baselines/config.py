@@ -15,8 +15,8 @@ class BaselinesConfig:
 
     model: str = "tiny"
     """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
-    dtype: Literal["float32", "mixed", "bfloat16"] = "float32"
-    """`mixed` keeps the blocks in float32 and runs the head's products in bfloat16."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the base's weights and the products with them; sums and activations are float32."""
     sources: tuple[str, ...] = ("packages", "go", "wikipedia")
     """Names of sources, or local folders."""
     objectives: tuple[str, ...] = OBJECTIVES
