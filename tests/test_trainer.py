@@ -16,7 +16,7 @@ from ponderttt.training.trainer import Encoded
 from ponderttt.types import Documents, InputError
 
 U = 8
-CONFIG = TrainerConfig(steps=6, batch_size=2, validate_every=2, learning_rate=1e-2)
+CONFIG = TrainerConfig(steps=6, batch_size=2, validate_every=2, learning_rate=1e-2, warmup=1)
 
 
 @pytest.fixture(scope="module")

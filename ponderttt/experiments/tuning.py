@@ -22,7 +22,7 @@ from ponderttt.types import CHUNK_ACTIONS
 
 NEXT_TOKEN_GRID = [(1.0, None), (2.0, None), (2.0, 0.1), (4.0, 0.05), (8.0, 0.05)]
 """(rate, clip of the gradient norm) of the additive map; its gradient norm is about 0.16."""
-RECONSTRUCTION_GRID = [(0.5, None), (1.0, None), (2.0, None)]
+RECONSTRUCTION_GRID = [(0.25, None), (1.0, None), (4.0, None)]
 """Factors on the learned rates."""
 MIXTURE, NEVER = (0.25, 0.25, 0.25, 0.25), (1.0, 0.0, 0.0, 0.0)
 

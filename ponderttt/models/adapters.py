@@ -80,7 +80,8 @@ class Adapter(Protocol):
 class NextToken:
     """Cross-entropy of the unit just scored, through additive fast weights (zero at the start).
 
-    `suffix_blocks = 0`: a map on the last hidden state, `h + h W` (or `h + h A B` with `rank`).
+    `suffix_blocks = 0`: a map on the last hidden state, `h + W h / |h|` (or `h + B A h / |h|` with
+    `rank`); the input is a unit vector, so that a rate means the same for any model.
     `suffix_blocks = m`: additions to the products named in `targets` of the last m blocks (LoRA
     with `rank`; full-rank additions to the MLP's output product as in In-Place TTT without).
     """
@@ -125,7 +126,8 @@ class NextToken:
     def hidden(self, lm: TransformerLM, fast: Fast, view: Unit) -> Float[Array, "U D"]:
         if not self.suffix_blocks:
             h = view.hidden.astype(jnp.float32)
-            return h + (h @ fast["w"] if self.rank is None else h @ fast["a"] @ fast["b"])
+            unit = h * jax.lax.rsqrt(jnp.sum(h**2, axis=-1, keepdims=True) + 1e-12)
+            return h + (unit @ fast["w"] if self.rank is None else unit @ fast["a"] @ fast["b"])
         out = lm.suffix_states(view.hidden[None], self.suffix_blocks, deltas=fast)[0]
         return jax.lax.dynamic_slice_in_dim(out, view.offset, view.tokens.shape[0])
 

@@ -44,8 +44,8 @@ class TTTLayer(nnx.Module):
     """TTT-Linear / TTT-MLP (Sun et al., 2407.04620) on hidden states, one gradient a unit.
 
     `x = RMSNorm(h)`; views `q, k, v = x Wq, x Wk, x Wv` per head; `z = q + LN(f(q))`; the layer
-    adds `RMSNorm(z) Wo`, with `Wo = 0` at the start: an untrained layer changes nothing. Slow
-    parameters: projections, norms, `W_0` of the fast weights, and one log rate a head.
+    adds `RMSNorm(z) Wo / sqrt(D)`, with `Wo = 0` at the start: an untrained layer changes nothing.
+    Slow parameters: projections, norms, `W_0` of the fast weights, and one log rate a head.
     """
 
     def __init__(self, config: TTTConfig, *, rngs: nnx.Rngs | None = None):
@@ -94,7 +94,9 @@ class TTTLayer(nnx.Module):
         """`hidden` plus what the fast weights say of it."""
         z = read_out(fast, views, model=self.config.fast_weight, norm=self.config.norm)
         flat = jnp.swapaxes(z, 0, 1).reshape(hidden.shape)
-        return hidden + _rms_norm(flat, self.output_scale[...]) @ self.wo[...]
+        # A unit vector into Wo: a step of AdamW moves the logits by about as much in any model.
+        unit = _rms_norm(flat, self.output_scale[...]) * self.config.hidden_dim**-0.5
+        return hidden + unit @ self.wo[...]
 
     def __call__(
         self,

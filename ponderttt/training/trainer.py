@@ -31,6 +31,7 @@ class TrainerConfig:
     steps: int = 100
     batch_size: int = 2
     learning_rate: float = 2e-3
+    warmup: int = 10
     weight_decay: float = 0.01
     inner_weight: float = 0.1
     clip: float = 1.0
@@ -94,7 +95,10 @@ class TTTTrainer:
         self.policy = Random(jnp.asarray(config.mixture))
         self.optimiser = optax.chain(
             optax.clip_by_global_norm(config.clip),
-            optax.adamw(config.learning_rate, weight_decay=config.weight_decay),
+            optax.adamw(
+                optax.linear_schedule(0.0, config.learning_rate, config.warmup),
+                weight_decay=config.weight_decay,
+            ),
         )
         self._step = jax.jit(self._train_step)
         self._validate = jax.jit(self._losses)

@@ -76,7 +76,7 @@ def _prepare(
     reader = Reader(lm, config.dispatch, config.seed)
     tune = partial(
         tuning.tune, reader, training=training, validation=validation, budget=config.budget,
-        count=max(1, config.train_documents // 4),
+        count=max(1, config.train_documents // 8),
     )  # fmt: skip
     methods, tuned, trained = _frozen(reader, config.unit_size), [], []
     if "next_token" in config.objectives:
