@@ -12,7 +12,7 @@ from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.training import TrainerConfig, TTTTrainer
-from ponderttt.training.trainer import Encoded
+from ponderttt.training.trainer import Encoded, outer_loss
 from ponderttt.types import Documents, InputError
 
 U = 8
@@ -44,9 +44,10 @@ def test_every_slow_parameter_gets_a_gradient(lm, corpus, fast_weight):
     made.wo[...] = jax.random.normal(jax.random.key(0), made.wo[...].shape) / 8
     trainer = TTTTrainer(lm, made, dataclasses.replace(CONFIG, mixture=(0.0, 0.0, 1.0, 0.0)))
     documents, hidden = corpus.batch(np.arange(2))
-    grads = jax.grad(lambda s: trainer._losses(s, lm, documents, hidden, jax.random.key(0))[0])(
-        trainer.state
-    )
+    key = jax.random.key(0)
+    grads = jax.grad(
+        lambda s: outer_loss(trainer.program, s, lm, trainer.policy, documents, hidden, key)[0]
+    )(trainer.state)
     for path, grad in jax.tree.leaves_with_path(grads):
         assert float(jnp.abs(grad).max()) > 0, jax.tree_util.keystr(path)
 

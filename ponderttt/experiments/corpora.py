@@ -59,7 +59,7 @@ def load_texts(
         jnp.asarray(next(iter(parts.values())).documents.bos),
     )
     hidden: list[np.ndarray] = []
-    label = f"hidden states, {split}"
+    label = f"hidden states, {sources[0] if len(sources) == 1 else split}"
     for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
         hidden += with_hidden(lm, documents.select(slice(i, i + 1))).hidden
     return Texts(

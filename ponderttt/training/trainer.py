@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,50 @@ class TrainResult(NamedTuple):
     stopped: str
 
 
+class Program(NamedTuple):
+    """What a training step is compiled for; the mixture and the weights are its arguments."""
+
+    graph: nnx.GraphDef
+    chunk: int | None
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    clip: float
+    inner_weight: float
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """AdamW with warm-up behind a clip of the gradient's global norm."""
+        rate = optax.linear_schedule(0.0, self.learning_rate, self.warmup)
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip),
+            optax.adamw(rate, weight_decay=self.weight_decay),
+        )
+
+
+def outer_loss(program: Program, state, lm, policy, documents, hidden, key):
+    """`(CE + inner_weight * inner loss per dimension, CE)` of one rollout, means over tokens."""
+    adapter = Reconstruction(program.graph, state, jnp.ones(()))
+    episode = rollout(lm, adapter, policy, documents, key=key, chunk=program.chunk, hidden=hidden)
+    tokens = jnp.maximum(jnp.sum(episode.mask), 1)
+    units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1)
+    nll = jnp.sum(episode.token_nll) / tokens
+    inner = jnp.sum(episode.inner_loss) / units / lm.config.width
+    return nll + program.inner_weight * inner, nll
+
+
+@partial(jax.jit, static_argnums=0)
+def _validate(program: Program, state, lm, policy, documents, hidden, key):
+    return outer_loss(program, state, lm, policy, documents, hidden, key)[1]
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(program: Program, state, optimiser_state, lm, policy, documents, hidden, key):
+    grad = jax.value_and_grad(outer_loss, argnums=1, has_aux=True)
+    (_, nll), grads = grad(program, state, lm, policy, documents, hidden, key)
+    updates, optimiser_state = program.optimiser().update(grads, optimiser_state, state)
+    return optax.apply_updates(state, updates), optimiser_state, nll
+
+
 class TTTTrainer:
     """AdamW on `CE + inner_weight * inner loss per dimension`, through the scan over units.
 
@@ -89,40 +134,18 @@ class TTTTrainer:
     def __init__(
         self, lm: TransformerLM, layer: TTTLayer, config: TrainerConfig, *, chunk: int | None = None
     ):
-        self.lm, self.config, self.chunk = lm, config, chunk
+        self.lm, self.config = lm, config
         self.graph, self.state = nnx.split(layer)
-        self.width = layer.config.hidden_dim
+        self.program = Program(
+            self.graph, chunk, config.learning_rate, config.warmup, config.weight_decay,
+            config.clip, config.inner_weight,
+        )  # fmt: skip
         self.policy = Random(jnp.asarray(config.mixture))
-        self.optimiser = optax.chain(
-            optax.clip_by_global_norm(config.clip),
-            optax.adamw(
-                optax.linear_schedule(0.0, config.learning_rate, config.warmup),
-                weight_decay=config.weight_decay,
-            ),
-        )
-        self._step = jax.jit(self._train_step)
-        self._validate = jax.jit(self._losses)
-
-    def _losses(self, state, lm, documents, hidden, key):
-        adapter = Reconstruction(self.graph, state, jnp.ones(()))
-        episode = rollout(
-            lm, adapter, self.policy, documents, key=key, chunk=self.chunk, hidden=hidden
-        )
-        tokens = jnp.maximum(jnp.sum(episode.mask), 1)
-        units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1)
-        nll = jnp.sum(episode.token_nll) / tokens
-        inner = jnp.sum(episode.inner_loss) / units / self.width
-        return nll + self.config.inner_weight * inner, nll
-
-    def _train_step(self, state, optimiser_state, lm, documents, hidden, key):
-        grad = jax.value_and_grad(self._losses, has_aux=True)
-        (_, nll), grads = grad(state, lm, documents, hidden, key)
-        updates, optimiser_state = self.optimiser.update(grads, optimiser_state, state)
-        return optax.apply_updates(state, updates), optimiser_state, nll
 
     def _start(self) -> Progress:
         history = jnp.full((self.config.steps, 2), jnp.nan)
-        return Progress(self.state, self.optimiser.init(self.state), self.state, history)
+        optimiser = self.program.optimiser().init(self.state)
+        return Progress(self.state, optimiser, self.state, history)
 
     def _validation_loss(self, state, validation: Encoded) -> float:
         """Mean loss over the validation documents, one at a time, always under the same actions."""
@@ -130,7 +153,8 @@ class TTTTrainer:
         losses = []
         for i in range(validation.documents.tokens.shape[0]):
             documents, hidden = validation.batch(np.asarray([i]))
-            losses.append(self._validate(state, self.lm, documents, hidden, key)[1])
+            nll = _validate(self.program, state, self.lm, self.policy, documents, hidden, key)
+            losses.append(nll)
         return float(jnp.mean(jnp.stack(losses)))
 
     def train(
@@ -158,8 +182,9 @@ class TTTTrainer:
             key = jax.random.fold_in(jax.random.key(config.seed), step)
             draw, act = jax.random.split(key)
             index = jax.random.choice(draw, n, (min(config.batch_size, n),), replace=False)
-            state, optimiser, nll = self._step(
-                now.state, now.optimiser, self.lm, *training.batch(np.asarray(index)), act
+            documents, hidden = training.batch(np.asarray(index))
+            state, optimiser, nll = _step(
+                self.program, now.state, now.optimiser, self.lm, self.policy, documents, hidden, act
             )
             history = now.history.at[step, 0].set(nll)
             if not jnp.isfinite(nll):
