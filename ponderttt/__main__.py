@@ -1,7 +1,11 @@
 """The `ponderttt` command."""
 
+import contextlib
 import dataclasses
+import functools
+import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -111,13 +115,44 @@ def main(arguments: list[str] | None = None) -> None:
         "train-baseline": train_baseline,
     }
     try:
-        code = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="ponderttt", description=DESCRIPTION, args=arguments
-        )
+        code = _parse(commands, arguments)()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def _parse(
+    commands: dict[str, Callable[..., int]], arguments: list[str] | None
+) -> Callable[[], int]:
+    """The command with its arguments, yet to be run; what cannot be parsed is one line as well."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: _deferred(command) for name, command in commands.items()},
+                prog="ponderttt",
+                description=DESCRIPTION,
+                args=arguments,
+            )
+    except SystemExit as end:
+        if end.code:
+            words = (line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines())
+            line = " ".join(word for word in words if word)
+            # A configuration that refuses a value says all there is to say.
+            line = re.sub(
+                r"^.*Error parsing __tyro\S*: | Argument helptext:.*(?= For full)", "", line
+            )
+            print(f"error: {line}", file=sys.stderr)
+        raise
+
+
+def _deferred(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    @functools.wraps(command)
+    def build(*values, **options):
+        return functools.partial(command, *values, **options)
+
+    return build
 
 
 def _console():
