@@ -1,10 +1,19 @@
 """Strictness for every test: no silent rank promotion, and caches of their own."""
 
+import atexit
 import os
+import shutil
 import tempfile
+from pathlib import Path
 
-os.environ.setdefault("PONDERTTT_CACHE", tempfile.mkdtemp(prefix="ponderttt-test-cache-"))
+if "PONDERTTT_CACHE" not in os.environ:
+    os.environ["PONDERTTT_CACHE"] = tempfile.mkdtemp(prefix="ponderttt-test-cache-")
+    atexit.register(shutil.rmtree, os.environ["PONDERTTT_CACHE"], ignore_errors=True)
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# Most of the tests' time is compilation, which a second run need not repeat.
+compiled = Path.home() / ".cache" / "ponderttt" / "jax-tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 
