@@ -15,6 +15,6 @@ compiled = Path.home() / ".cache" / "ponderttt" / "jax-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
-import jax
+import jax  # noqa: E402 - the variables above must be there first
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
