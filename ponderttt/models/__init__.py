@@ -1,1 +1,7 @@
 """Slow weights: the decoder, its import and what is built on it."""
+
+from ponderttt.models.adapters import NextToken as NextToken
+from ponderttt.models.adapters import Reconstruction as Reconstruction
+from ponderttt.models.lm import TransformerLM as TransformerLM
+from ponderttt.models.ttt_layer import TTTConfig as TTTConfig
+from ponderttt.models.ttt_layer import TTTLayer as TTTLayer
