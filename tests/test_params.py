@@ -5,11 +5,11 @@ import dataclasses
 import papermill
 import pytest
 
-from ponderttt.experiments.baselines import BaselinesConfig
-from ponderttt.report import notebooks
+from ponderttt.experiments import baselines
+from ponderttt.report import notebooks, runner
 from ponderttt.types import InputError
 
-CONFIGS = {"baselines": BaselinesConfig}
+CONFIGS = {"baselines": baselines.CONFIG}
 FILES = sorted(notebooks.PARAMS.glob("*/*.yaml"))
 
 
@@ -63,3 +63,12 @@ def test_unknown_names_are_refused_with_what_there_is():
         notebooks.params_file("huge", "baselines")
     with pytest.raises(InputError, match="unknown notebook 'nope': expected one of baselines"):
         notebooks.select(("nope",))
+
+
+def test_a_value_out_of_range_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    text = notebooks.params_file("smoke", "baselines").read_text()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "baselines.yaml").write_text(text.replace("budget: 3.125", "budget: 0.5"))
+    monkeypatch.setattr(notebooks, "PARAMS", tmp_path)
+    with pytest.raises(InputError, match="budget is 0.5: expected a mean cost of 1 to 12"):
+        runner.plan("odd", ())

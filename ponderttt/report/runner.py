@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ def plan(preset: str, only: tuple[str, ...]) -> list[Task]:
     for name in notebooks.select(only):
         template, file = pages.template(name), notebooks.params_file(preset, name)
         params = notebooks.load_params(file, template)
+        import_module(f"ponderttt.experiments.{name}").CONFIG(**params)
         tasks.append(Task(name, template, params, pages.inputs_hash(template, file)))
     return tasks
 
