@@ -99,7 +99,7 @@ def bench(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; bad input is one line on standard error and exit code 2."""
     from ponderttt.experiments.train_baseline import TrainBaselineConfig
-    from ponderttt.experiments.train_baseline import main as run_train_baseline
+    from ponderttt.experiments.train_baseline import run as run_train_baseline
     from ponderttt.types import InputError
 
     def train_baseline(config: tyro.conf.OmitArgPrefixes[TrainBaselineConfig]) -> int:

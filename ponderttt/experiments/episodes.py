@@ -44,10 +44,10 @@ def _remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:
     return found if found is not None else save_arrays(folder, key, compute())
 
 
-def with_hidden(lm: TransformerLM, documents: Documents, *, progress=None) -> Encoded:
+def with_hidden(lm: TransformerLM, documents: Documents) -> Encoded:
     """`documents` with the frozen base's cached states, one unit an attention window."""
     unit = documents.tokens.shape[-1]
-    return Encoded(documents, cached_hidden_states(lm, documents, chunk=unit, progress=progress))
+    return Encoded(documents, cached_hidden_states(lm, documents, chunk=unit))
 
 
 @dataclass(frozen=True)

@@ -139,11 +139,6 @@ def run(config: TrainBaselineConfig) -> dict:
     return result
 
 
-def main(config: TrainBaselineConfig) -> None:
-    """Run and forget the result: what the command line calls."""
-    run(config)
-
-
 if __name__ == "__main__":
     import sys
 
