@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -28,6 +29,8 @@ time.sleep(wait)
 assert not broken
 """
 
+EXPERIMENT = SimpleNamespace(CONFIG=dict)  # an experiment that takes any parameter
+
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
@@ -47,6 +50,7 @@ def checkout(tmp_path, monkeypatch):
         notebook = new_notebook(cells=[parameters, work, save], metadata={"kernelspec": kernel})
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
         set_params(tmp_path, name, broken=False)
+        monkeypatch.setitem(sys.modules, f"ponderttt.experiments.{name}", EXPERIMENT)
     return tmp_path
 
 
@@ -85,7 +89,9 @@ def test_one_failure_does_not_stop_the_others_and_what_passed_is_not_run_again(c
 def test_a_report_that_is_killed_leaves_no_half_page(checkout):
     set_params(checkout, "first", wait=60.0)
     script = (
-        "from ponderttt.report import notebooks, runner; from pathlib import Path\n"
+        "from ponderttt.report import notebooks, runner; from pathlib import Path; import sys\n"
+        "from types import SimpleNamespace\n"
+        "sys.modules['ponderttt.experiments.first'] = SimpleNamespace(CONFIG=dict)\n"
         f"notebooks.NOTEBOOKS = Path({str(checkout / 'notebooks')!r})\n"
         f"notebooks.PARAMS = Path({str(checkout / 'params')!r})\n"
         "from rich.console import Console\n"
