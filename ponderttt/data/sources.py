@@ -98,8 +98,11 @@ def check_split(split: str) -> None:
         raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
 
 
-def _find(name_or_path: str | Path) -> tuple[str, Source]:
-    """(name, source); a local path makes a source of its own."""
+def find_source(name_or_path: str | Path) -> tuple[str, Source]:
+    """(name, source), nothing read yet; a local path makes a source of its own.
+
+    A name that means nothing is an `InputError`.
+    """
     name = str(name_or_path)
     if name in SOURCES:
         return name, SOURCES[name]
@@ -116,7 +119,7 @@ def _find(name_or_path: str | Path) -> tuple[str, Source]:
 
 def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
     """The source's verified Arrow file and its manifest, made now if they are not there."""
-    name, source = _find(name_or_path)
+    name, source = find_source(name_or_path)
     versions = source.versions()
     identity = json.dumps([name, source.description, source.shares, versions, _code_digest()])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -20,7 +20,7 @@ from ponderttt.storage import cache_folder
 from ponderttt.training import TrainerConfig, TTTTrainer
 from ponderttt.types import CHUNK_ACTIONS
 
-NEXT_TOKEN_GRID = [(1.0, None), (2.0, None), (2.0, 0.1), (4.0, 0.05), (8.0, 0.05)]
+NEXT_TOKEN_GRID = [(2.0, None), (4.0, 0.05), (8.0, 0.05), (16.0, 0.05), (32.0, 0.05)]
 """(rate, clip of the gradient norm) of the additive map; its gradient norm is about 0.16."""
 RECONSTRUCTION_GRID = [(0.25, None), (1.0, None), (4.0, None)]
 """Factors on the learned rates."""

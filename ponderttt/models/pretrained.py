@@ -36,22 +36,29 @@ class Weights(NamedTuple):
     digest: str
 
 
+def check_model(name: str) -> None:
+    """An `InputError` if `name` means nothing; nothing is read or fetched."""
+    known = ["smollm2-135m", *RANDOM_MODELS, *HUB_MODELS]
+    if name in known or is_hub_id(name) or (name and Path(name).is_dir()):
+        return
+    raise InputError(
+        f"unknown model {name!r}: expected {', '.join(known)}, an existing folder, "
+        "or a hub id (owner/name)"
+    )
+
+
 def load_pretrained(name: str) -> Weights:
     """The weights called `name`; a name that means nothing is an `InputError`."""
+    check_model(name)
     if name in RANDOM_MODELS:
         return random_weights(RANDOM_MODELS[name], seed=0)
     if name == "smollm2-135m":
         return _smollm2()
     if name in HUB_MODELS:
         return from_folder(hub_folder(HUB_MODELS[name], MODEL_FILES), tokenizer_name="gpt2")
-    if name and Path(name).is_dir():
+    if Path(name).is_dir():
         return from_folder(Path(name), tokenizer_name=name)
-    if is_hub_id(name):
-        return from_folder(hub_folder(name, MODEL_FILES), tokenizer_name=name)
-    known = ", ".join(["smollm2-135m", *RANDOM_MODELS, *HUB_MODELS])
-    raise InputError(
-        f"unknown model {name!r}: expected {known}, an existing folder, or a hub id (owner/name)"
-    )
+    return from_folder(hub_folder(name, MODEL_FILES), tokenizer_name=name)
 
 
 def random_weights(config: DecoderConfig, seed: int) -> Weights:

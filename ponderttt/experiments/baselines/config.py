@@ -3,7 +3,10 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from ponderttt.data.sources import find_source
 from ponderttt.inner.descent import DISPATCHES
+from ponderttt.models.lm import check_dtype
+from ponderttt.models.pretrained import check_model
 from ponderttt.types import CHUNK_ACTIONS, InputError
 
 OBJECTIVES = ("next_token", "reconstruction")
@@ -46,6 +49,10 @@ class BaselinesConfig:
             )
         if not self.sources:
             raise InputError("sources is empty: expected one or more names, such as [packages, go]")
+        check_model(self.model)
+        check_dtype(self.dtype)
+        for source in self.sources:
+            find_source(source)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
