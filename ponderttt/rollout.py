@@ -116,7 +116,7 @@ def _read_document(lm, adapter, policy, tokens, mask, hidden, key, *, dispatch, 
         cost = jnp.where(real, cost_of[decision.action], 0.0)
         fast = adapt(
             fast, view, steps,
-            loss=lambda fast, view: adapter.loss(lm, fast, view),
+            gradient=lambda fast, view: adapter.gradient(lm, fast, view),
             rate=adapter.rate, clip=adapter.clip, decay=adapter.decay, initial=initial,
             max_steps=policy.max_steps, dispatch=dispatch,
         )  # fmt: skip

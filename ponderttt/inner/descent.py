@@ -31,9 +31,10 @@ def adapt(
     views: Any,
     steps: Int[Array, ""],
     *,
-    loss: Callable[[Fast, Any], Float[Array, ""]],
     rate: Float[Array, "*H"],
     max_steps: int,
+    loss: Callable[[Fast, Any], Float[Array, ""]] | None = None,
+    gradient: Callable[[Fast, Any], Fast] | None = None,
     clip: Float[Array, ""] | None = None,
     decay: Float[Array, ""] | None = None,
     initial: Fast | None = None,
@@ -41,7 +42,8 @@ def adapt(
 ) -> Fast:
     """Take `steps` gradient steps `W <- W - rate * clip(dl/dW) - decay * (W - W_initial)`.
 
-    `loss(fast, views)` sees one unit of one document, so documents never mix. `masked` always runs
+    `loss(fast, views)` sees one unit of one document, so documents never mix; where its gradient is
+    known, give `gradient(fast, views)` in its place. `masked` always runs
     `max_steps` steps and keeps the first `steps` (differentiable, for vmap and training); `switch`
     runs `steps` and no more (not differentiable: it is a loop of data-dependent length). Zero steps
     leave the weights bit-identical. `rate` is a scalar or one rate a head; `clip` bounds the joint
@@ -57,10 +59,14 @@ def adapt(
     if not isinstance(steps, jax.core.Tracer) and not 0 <= int(steps) <= max_steps:
         raise InputError(f"steps is {int(steps)}: expected 0 to max_steps = {max_steps}")
 
+    if (loss is None) == (gradient is None):
+        raise InputError("adapt descends one thing: give it either loss= or gradient=")
+    slope = gradient if loss is None else jax.grad(loss)
+    assert slope is not None
     rate = jnp.asarray(rate)
 
     def step(fast):
-        grads = jax.grad(loss)(fast, views)
+        grads = slope(fast, views)
         if clip is not None:
             grads = clip_by_global_norm(grads, clip)
         moved = jax.tree.map(lambda w, g: w - _scaled(rate, g), fast, grads)

@@ -28,8 +28,9 @@ def init_linear(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
 
 
 def apply_linear(fast: Fast, x: Float[Array, "U d"]) -> Float[Array, "U d"]:
-    """`x W + b`."""
-    return x @ fast["w"] + fast["b"][None]
+    """`x W + b`, or `x W` where there is no `b`."""
+    out = x @ fast["w"]
+    return out + fast["b"][None] if "b" in fast else out
 
 
 def init_mlp(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
@@ -47,6 +48,16 @@ def apply_mlp(fast: Fast, x: Float[Array, "U d"]) -> Float[Array, "U d"]:
     """`gelu(x W1 + b1) W2 + b2`, with the tanh approximation of the reference."""
     inner = jax.nn.gelu(x @ fast["w1"] + fast["b1"][None], approximate=True)
     return inner @ fast["w2"] + fast["b2"][None]
+
+
+def gelu_and_slope(
+    x: Float[Array, "*shape"],
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """`gelu(x)` as in `apply_mlp`, and its derivative."""
+    c, a = 0.7978845608028654, 0.044715  # sqrt(2 / pi), and the tanh approximation's constant
+    t = jnp.tanh(c * x * (1 + a * x * x))
+    slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * a * x * x)
+    return 0.5 * x * (1 + t), slope
 
 
 FAST_WEIGHTS = {

@@ -3,5 +3,7 @@
 from ponderttt.models.adapters import NextToken as NextToken
 from ponderttt.models.adapters import Reconstruction as Reconstruction
 from ponderttt.models.lm import TransformerLM as TransformerLM
+from ponderttt.models.reference_ttt import ReferenceTTTConfig as ReferenceTTTConfig
+from ponderttt.models.reference_ttt import ReferenceTTTLayer as ReferenceTTTLayer
 from ponderttt.models.ttt_layer import TTTConfig as TTTConfig
 from ponderttt.models.ttt_layer import TTTLayer as TTTLayer

@@ -72,8 +72,8 @@ class Adapter(Protocol):
     def observed_loss(self, fast: Fast, view: Any, token_nll: Float[Array, "U"]):
         """The inner loss before adapting, from what scoring computed anyway where it can be."""
 
-    def loss(self, lm: TransformerLM, fast: Fast, view: Any) -> Float[Array, ""]:
-        """The inner loss that `adapt` descends."""
+    def gradient(self, lm: TransformerLM, fast: Fast, view: Any) -> Fast:
+        """Of the inner loss: what `adapt` descends along."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,12 @@ class NextToken:
     def observed_loss(self, fast: Fast, view: Unit, token_nll: Float[Array, "U"]):
         return masked_mean(token_nll, view.mask)
 
-    def loss(self, lm: TransformerLM, fast: Fast, view: Unit) -> Float[Array, ""]:
-        return masked_mean(token_losses(lm, self.hidden(lm, fast, view), view.tokens), view.mask)
+    def gradient(self, lm: TransformerLM, fast: Fast, view: Unit) -> Fast:
+        def loss(fast):
+            losses = token_losses(lm, self.hidden(lm, fast, view), view.tokens)
+            return masked_mean(losses, view.mask)
+
+        return jax.grad(loss)(fast)
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,8 @@ class Reconstruction:
     def observed_loss(self, fast: Fast, view: tuple[Unit, Views], token_nll):
         return self.layer.loss(fast, view[1])
 
-    def loss(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]):
-        return self.layer.loss(fast, view[1])
+    def gradient(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]) -> Fast:
+        return self.layer.gradient(fast, view[1])
 
 
 jax.tree_util.register_dataclass(

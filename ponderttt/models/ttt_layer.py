@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from ponderttt.inner import FAST_WEIGHTS, Views, adapt, read_out, reconstruction_loss
+from ponderttt.inner import (
+    FAST_WEIGHTS,
+    Views,
+    adapt,
+    read_out,
+    reconstruction_gradient,
+    reconstruction_loss,
+)
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.types import InputError
 
@@ -24,6 +31,10 @@ class TTTConfig:
     fast_weight_hidden_dim: int = 256
     norm: bool = True
     base_rate: float = 0.1
+    ascent: bool = False
+    """Climb the inner loss instead: the sign-flip control."""
+    debug: bool = False
+    """Refuse NaN inputs, at the price of a look at every value."""
 
     def __post_init__(self):
         if self.hidden_dim % self.head_dim:
@@ -75,8 +86,8 @@ class TTTLayer(nnx.Module):
         return {name: self.initial[name][...] for name in self.initial}
 
     def rate(self) -> Float[Array, "H"]:
-        """The inner rate of each head."""
-        return jnp.exp(self.log_rate[...])
+        """The inner rate of each head (negative where the layer ascends)."""
+        return jnp.exp(self.log_rate[...]) * (-1 if self.config.ascent else 1)
 
     def views(self, hidden: Float[Array, "U D"], mask: Bool[Array, "U"]) -> Views:
         """Queries, keys and values of one unit."""
@@ -87,6 +98,12 @@ class TTTLayer(nnx.Module):
     def loss(self, fast: Fast, views: Views) -> Float[Array, ""]:
         """The inner loss: see `ponderttt.inner.reconstruction_loss`."""
         return reconstruction_loss(
+            fast, views, model=self.config.fast_weight, norm=self.config.norm
+        )
+
+    def gradient(self, fast: Fast, views: Views) -> Fast:
+        """The gradient of `loss`, written out by hand: no second derivatives by autodiff."""
+        return reconstruction_gradient(
             fast, views, model=self.config.fast_weight, norm=self.config.norm
         )
 
@@ -112,6 +129,8 @@ class TTTLayer(nnx.Module):
         """
         b, t, width = hidden.shape
         unit = self.config.chunk_size
+        if self.config.debug:
+            refuse_nan(hidden)
         if t % unit:
             raise InputError(f"chunk_size {unit} does not divide the sequence length {t}")
         if max_steps is None:
@@ -123,7 +142,9 @@ class TTTLayer(nnx.Module):
             x, k = inputs
             views = self.views(x, mask)
             out, loss = self.add(fast, x, views), self.loss(fast, views)
-            fast = adapt(fast, views, k, loss=self.loss, rate=self.rate(), max_steps=max_steps)
+            fast = adapt(
+                fast, views, k, rate=self.rate(), gradient=self.gradient, max_steps=max_steps
+            )
             return fast, (out, loss)
 
         def document(x, k):
@@ -132,6 +153,21 @@ class TTTLayer(nnx.Module):
         units = hidden.reshape(b, t // unit, unit, width)
         out, loss = jax.vmap(document)(units, allocation)
         return out.reshape(hidden.shape), {"inner_loss": loss}
+
+
+def refuse_nan(hidden: Float[Array, "B T D"]) -> None:
+    """An `InputError` that names the first document with a NaN or an infinity.
+
+    What is traced has no values to look at: call the layer outside jit to find the culprit.
+    """
+    if isinstance(hidden, jax.core.Tracer):
+        return
+    bad = jnp.any(~jnp.isfinite(hidden), axis=(1, 2))
+    if bool(jnp.any(bad)):
+        raise InputError(
+            f"hidden states of document {int(jnp.argmax(bad))} hold NaN or infinity: "
+            "expected finite numbers; look at what computed them"
+        )
 
 
 def _rms_norm(x: Float[Array, "U D"], scale: Float[Array, "D"]) -> Float[Array, "U D"]:

@@ -1,0 +1,184 @@
+"""One interface to every way of descending the reconstruction loss along a text.
+
+| method | what it needs | what it costs |
+|---|---|---|
+| `primal` | nothing | K gradients a unit, one unit after another |
+| `dual` | one step, units of several tokens | matrix products, one unit after another |
+| `closed_form` | linear, no norm, units of one token | one rank-1 step a token, whatever K is |
+| `chunkwise` | the same | matrix products, 16 tokens at once, whatever K is |
+| `limit` | linear, no norm | one linear solve a unit: infinitely many steps |
+| `conjugate_gradient` | linear, no norm | as many products a unit as its residual asks for |
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ponderttt.inner import closed_form, limit, mini_batch
+from ponderttt.inner.closed_form import Order
+from ponderttt.inner.descent import adapt
+from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
+from ponderttt.inner.objectives import Norm, answer, weighted_gradient
+from ponderttt.types import InputError
+
+Method = Literal[
+    "auto", "primal", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient"
+]
+METHODS = ("primal", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient")
+
+
+def learn(
+    fast: Fast,
+    q: Float[Array, "T d"],
+    k: Float[Array, "T d"],
+    v: Float[Array, "T d"],
+    *,
+    rate: Float[Array, "T"],
+    steps: int | Int[Array, "N"] = 1,
+    max_steps: int | None = None,
+    unit: int = 1,
+    position: Float[Array, "U"] | None = None,
+    model: str = "linear",
+    norm: Norm | None = None,
+    order: Order = "adapt_first",
+    method: Method = "auto",
+) -> tuple[Float[Array, "T d"], Fast]:
+    """Answer the queries of a text while learning its keys' values; one head, vmap over the rest.
+
+    A unit's gradient is `sum_j rate[j] dl_j/dW / U` over its tokens. `predict_first` answers a unit
+    with the weights that it finds. `adapt_first` answers token i with the steps that the unit's
+    tokens up to i have caused, `position[i] * sum_{j<=i} rate[j] dl_j/dW` (`position` is 1/U unless
+    given): causal for one step, or for units of one token, and refused otherwise.
+
+    `steps` is K, for all N units or for each (`max_steps` bounds it, and is needed under jit).
+    `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
+    names one that can; so is a rate that makes a linear iteration diverge, where it is not traced.
+    """
+    length = q.shape[0]
+    if unit < 1 or length % unit:
+        raise InputError(f"a unit of {unit} tokens does not divide a text of {length} tokens")
+    max_steps = _most(steps, max_steps)
+    method = _choose(method, model, norm, unit, order, max_steps)
+    _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method)
+    _check_stable(fast, k, rate, norm, unit, method)
+    steps = jnp.broadcast_to(jnp.asarray(steps, jnp.int32), (length // unit,))
+    if method in ("closed_form", "chunkwise"):
+        descend = getattr(closed_form, method)
+        return descend(fast, q, k, v, rate, steps, max_steps=max_steps, order=order)
+    if order == "adapt_first" and unit > 1:
+        if position is None:
+            position = jnp.full(unit, 1 / unit, q.dtype)
+        # A unit that takes no step is one whose tokens pull at nothing.
+        rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit))
+        if method == "dual":
+            return mini_batch.dual(fast, q, k, v, rates, model=model, norm=norm)
+        start = mini_batch.begin(fast)
+        out, reading = mini_batch.primal(start, q, k, v, rates, model=model, norm=norm)
+        return out, reading.fast
+    return _by_unit(
+        fast, q, k, v, rate, steps,
+        unit=unit, max_steps=max_steps, model=model, norm=norm, order=order, method=method,
+    )  # fmt: skip
+
+
+def _by_unit(fast, q, k, v, rate, steps, *, unit, max_steps, model, norm, order, method):
+    """Units in turn, each brought by `method` from the weights it finds to those it leaves."""
+
+    def arrive(fast, k, v, rate, steps):
+        if method == "primal":
+            return adapt(
+                fast, None, steps, rate=jnp.ones(()), max_steps=max_steps,
+                gradient=lambda fast, _: weighted_gradient(
+                    fast, k, v, rate / unit, model=model, norm=norm
+                ),
+            )  # fmt: skip
+        if method == "limit":
+            there = limit.limit(fast, k, v)
+        else:
+            there = limit.conjugate_gradient(fast, k, v, max_steps=max_steps, tolerance=1e-6).fast
+        return jax.tree.map(lambda new, old: jnp.where(steps > 0, new, old), there, fast)
+
+    def read(fast, x):
+        q, k, v, rate, steps = x
+        moved = arrive(fast, k, v, rate, steps)
+        out = FAST_WEIGHTS[model].apply(moved if order == "adapt_first" else fast, q)
+        return moved, answer(out, q, norm)
+
+    units = [x.reshape(-1, unit, *x.shape[1:]) for x in (q, k, v, rate)]
+    fast, out = jax.lax.scan(read, fast, (*units, steps))
+    return out.reshape(q.shape), fast
+
+
+def _most(steps, max_steps: int | None) -> int:
+    """The bound on K, checked against `steps` where those are known."""
+    if isinstance(steps, jax.core.Tracer):
+        if max_steps is None:
+            raise InputError("steps is traced: give max_steps, the most of them")
+        return max_steps
+    low, high = int(np.min(steps)), int(np.max(steps))
+    if low < 0:
+        raise InputError(f"steps is {low}: expected 0 or more")
+    if max_steps is not None and high > max_steps:
+        raise InputError(f"steps is {high}: expected 0 to max_steps = {max_steps}")
+    return high if max_steps is None else max_steps
+
+
+def _choose(method: Method, model, norm, unit, order, max_steps) -> Method:
+    if method not in ("auto", *METHODS):
+        raise InputError(f"unknown method {method!r}: expected auto, {', '.join(METHODS)}")
+    if method != "auto":
+        return method
+    if unit == 1 and model == "linear" and norm is None:
+        return "chunkwise"
+    return "dual" if unit > 1 and order == "adapt_first" and max_steps <= 1 else "primal"
+
+
+def _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method) -> None:
+    if model not in FAST_WEIGHTS:
+        raise InputError(f"unknown fast weights {model!r}: expected {', '.join(FAST_WEIGHTS)}")
+    if not q.shape == k.shape == v.shape:
+        raise InputError(
+            f"q {q.shape}, k {k.shape} and v {v.shape} differ: expected [T, d] for all three"
+        )
+    if rate.shape != q.shape[:1]:
+        raise InputError(f"rate has shape {rate.shape}: expected one a token, {q.shape[:1]}")
+    linear = model == "linear" and norm is None
+    kind = f"{model} fast weights {'without a' if norm is None else 'with the'} norm"
+    if method not in ("primal", "dual") and not linear:
+        raise InputError(
+            f"{method} needs linear fast weights without a norm, not {kind}: use primal"
+        )
+    if method in ("closed_form", "chunkwise") and unit > 1:
+        raise InputError(
+            f"{method} needs units of one token, not {unit}: use dual for one step, else primal"
+        )
+    if method == "dual" and (max_steps > 1 or order == "predict_first" or unit == 1):
+        raise InputError(
+            "dual is one step answered token by token within a unit of several tokens, not "
+            f"{max_steps} steps, {order}, units of {unit}: use primal"
+        )
+    if order == "adapt_first" and unit > 1 and method != "dual" and max_steps > 1:
+        raise InputError(
+            f"adapt_first with {max_steps} steps on units of {unit} tokens would answer a token "
+            "from itself and later ones: use predict_first"
+        )
+    if order == "adapt_first" and unit > 1 and method in ("limit", "conjugate_gradient"):
+        raise InputError(
+            f"adapt_first with the {method} of units of {unit} tokens would answer a token from "
+            "later ones: use predict_first"
+        )
+
+
+def _check_stable(fast, k, rate, norm, unit, method) -> None:
+    """Refuse a rate that a linear iteration diverges at (where the values are known)."""
+    solved = method in ("limit", "conjugate_gradient")
+    known = not any(isinstance(x, jax.core.Tracer) for x in (k, rate))
+    if not known or solved or norm is not None or not set(fast) <= {"w", "b"}:
+        return
+    units = k.reshape(-1, unit, k.shape[-1])
+    with jax.ensure_compile_time_eval():
+        bounds = jax.vmap(lambda k: limit.largest_stable_rate(fast, k))(units)
+    limit.check_rate(float(np.max(np.abs(rate))), float(np.min(bounds)))
