@@ -5,11 +5,11 @@ import dataclasses
 import papermill
 import pytest
 
-from ponderttt.experiments import baselines
+from ponderttt.experiments import baselines, convergence
 from ponderttt.report import notebooks, runner
 from ponderttt.types import InputError
 
-CONFIGS = {"baselines": baselines.CONFIG}
+CONFIGS = {"baselines": baselines.CONFIG, "convergence": convergence.CONFIG}
 FILES = sorted(notebooks.PARAMS.glob("*/*.yaml"))
 
 

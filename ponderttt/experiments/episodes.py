@@ -63,9 +63,9 @@ class Reader:
         documents = _one(texts, index)
         content = fingerprint(documents)
         key = fingerprint(
-            _CODE, self.lm.fingerprint, adapter, adapter.spec, policy,
-            type(policy).__name__, getattr(policy, "action", ""), content,
-            self.dispatch, self.seed,
+            _CODE, self.lm.fingerprint, type(adapter).__name__, adapter, adapter.spec,
+            type(policy).__name__, policy, getattr(policy, "action", ""), policy.actions,
+            content, self.dispatch, self.seed,
         )  # fmt: skip
 
         def compute() -> Arrays:

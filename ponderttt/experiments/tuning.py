@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +94,13 @@ def next_token(rate: float, clip: float | None) -> NextToken:
     return NextToken(jnp.asarray(rate), None if clip is None else jnp.asarray(clip))
 
 
+def layer_shape(lm: TransformerLM, texts: Texts, **options: Any) -> TTTConfig:
+    """The shape of a TTT layer on the model's states, one gradient a unit of `texts`."""
+    unit = texts.corpus.documents.tokens.shape[-1]
+    head_dim = min(64, lm.config.head_dim)
+    return TTTConfig(lm.config.width, chunk_size=unit, head_dim=head_dim, **options)
+
+
 def train_layer(
     lm: TransformerLM,
     training: Texts,
@@ -101,19 +109,24 @@ def train_layer(
     steps: int,
     mixture: tuple[float, ...],
     seed: int,
+    name: str,
+    rate_scale: float = 1.0,
+    **shape_options: Any,
 ) -> tuple[TTTLayer, pd.DataFrame]:
-    """A TTT layer trained on the cached states under `mixture`; resumed if it was begun before."""
+    """A TTT layer trained on the cached states under `mixture`; resumed if it was begun before.
+
+    `name` is what the table of its losses calls it; `shape_options` go to `TTTConfig`.
+    """
     config = TrainerConfig(
-        steps=steps, mixture=mixture, seed=seed, validate_every=max(1, steps // 5)
-    )
-    unit = training.corpus.documents.tokens.shape[-1]
-    shape = TTTConfig(lm.config.width, chunk_size=unit, head_dim=min(64, lm.config.head_dim))
+        steps=steps, mixture=mixture, rate_scale=rate_scale, seed=seed,
+        validate_every=max(1, steps // 5),
+    )  # fmt: skip
+    shape = layer_shape(lm, training, **shape_options)
     layer = TTTLayer(shape, rngs=nnx.Rngs(seed))
     key = fingerprint(
         lm.fingerprint, repr(config), repr(shape),
         training.corpus.documents, validation.corpus.documents,
     )  # fmt: skip
-    name = "rate 0" if mixture == NEVER else "mixture"
     bar = track(range(steps), f"training the TTT layer, {name}", steps)
     result = TTTTrainer(lm, layer, config).train(
         training.corpus,

@@ -2,6 +2,7 @@
 
 from ponderttt.models.adapters import NextToken as NextToken
 from ponderttt.models.adapters import Reconstruction as Reconstruction
+from ponderttt.models.adapters import ReconstructionLimit as ReconstructionLimit
 from ponderttt.models.lm import TransformerLM as TransformerLM
 from ponderttt.models.reference_ttt import ReferenceTTTConfig as ReferenceTTTConfig
 from ponderttt.models.reference_ttt import ReferenceTTTLayer as ReferenceTTTLayer

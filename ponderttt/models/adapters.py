@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.inner import Views, additive, low_rank
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.limit import limit
 from ponderttt.models.head import head_nll
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTLayer
@@ -198,14 +199,37 @@ class Reconstruction:
         return self.layer.gradient(fast, view[1])
 
 
+@dataclass(frozen=True)
+class ReconstructionLimit(Reconstruction):
+    """`Reconstruction` whose one step is all of them: it goes to the limit that they converge to.
+
+    For linear fast weights without a norm (`TTTConfig(norm=False)`); others are an `InputError`.
+    """
+
+    @property
+    def rate(self) -> Float[Array, ""]:
+        return jnp.ones(())
+
+    def gradient(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]) -> Fast:
+        """The way to the limit: Newton's step on a quadratic."""
+        if self.layer.config.norm or self.layer.config.fast_weight != "linear":
+            raise InputError("the limit is known for linear fast weights without a norm: use adapt")
+        views = view[1]
+        there = jax.vmap(lambda fast, k, v: limit(fast, k, v, mask=views.mask))(
+            fast, views.k, views.v
+        )
+        return jax.tree.map(jnp.subtract, fast, there)
+
+
 jax.tree_util.register_dataclass(
     NextToken,
     data_fields=["rate", "clip", "decay"],
     meta_fields=["suffix_blocks", "rank", "targets", "seed"],
 )
-jax.tree_util.register_dataclass(
-    Reconstruction, data_fields=["state", "scale", "clip", "decay"], meta_fields=["graph"]
-)
+for _kind in (Reconstruction, ReconstructionLimit):
+    jax.tree_util.register_dataclass(
+        _kind, data_fields=["state", "scale", "clip", "decay"], meta_fields=["graph"]
+    )
 
 
 def token_losses(

@@ -7,7 +7,6 @@ Axes: B documents, T tokens, D width, H heads, d head width, b tokens a mini-bat
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import jax
@@ -79,8 +78,9 @@ class ReferenceTTTLayer(nnx.Module):
         self.beta = nnx.Param(jnp.zeros((heads, d)))
         self.post_gamma = nnx.Param(jnp.ones(width))
         self.post_beta = nnx.Param(jnp.zeros(width))
-        init = partial(FAST_WEIGHTS[config.fast_weight].init, width=d, hidden=4 * d)
-        initial = jax.vmap(init)(jax.random.split(rngs.params(), heads))
+        init = FAST_WEIGHTS[config.fast_weight].init
+        keys = jax.random.split(rngs.params(), heads)
+        initial = jax.vmap(lambda key: init(key, d, 4 * d))(keys)
         self.initial = nnx.Dict({name: nnx.Param(value) for name, value in initial.items()})
 
     def begin(self, documents: int) -> Reading:

@@ -31,8 +31,6 @@ class TTTConfig:
     fast_weight_hidden_dim: int = 256
     norm: bool = True
     base_rate: float = 0.1
-    ascent: bool = False
-    """Climb the inner loss instead: the sign-flip control."""
     debug: bool = False
     """Refuse NaN inputs, at the price of a look at every value."""
 
@@ -86,8 +84,8 @@ class TTTLayer(nnx.Module):
         return {name: self.initial[name][...] for name in self.initial}
 
     def rate(self) -> Float[Array, "H"]:
-        """The inner rate of each head (negative where the layer ascends)."""
-        return jnp.exp(self.log_rate[...]) * (-1 if self.config.ascent else 1)
+        """The inner rate of each head."""
+        return jnp.exp(self.log_rate[...])
 
     def views(self, hidden: Float[Array, "U D"], mask: Bool[Array, "U"]) -> Views:
         """Queries, keys and values of one unit."""

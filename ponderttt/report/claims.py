@@ -29,6 +29,7 @@ class Test:
 
     description: str
     decide: Callable[[Evidence], str]
+    effect: str = "effects in nats per token"
 
 
 def _interval_above_zero(evidence: Evidence) -> str:
@@ -41,13 +42,20 @@ def _effect_not_negative(evidence: Evidence) -> str:
     return SUPPORTED if evidence.effect >= 0 else NOT_SUPPORTED
 
 
+def _at_most_a_tenth(evidence: Evidence) -> str:
+    return SUPPORTED if evidence.effect <= 0.1 else NOT_SUPPORTED
+
+
 ABOVE_ZERO = Test("95 % interval is above zero", _interval_above_zero)
 NOT_NEGATIVE = Test("smallest margin is not negative", _effect_not_negative)
+WITHIN_A_TENTH = Test(
+    "largest relative difference is at most 0.1", _at_most_a_tenth, "effects are that difference"
+)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that `test` decides on `evidence` (nats per token)."""
+    """A sentence that `test` decides on `evidence` (in nats per token unless it says otherwise)."""
 
     sentence: str
     test: Test
@@ -75,7 +83,7 @@ def to_markdown(claims: Iterable[Claim]) -> markdown.Markdown:
             )
             for claim in decided
         ]
-        blocks.append(f"Supported where the {test.description}; effects in nats per token.")
+        blocks.append(f"Supported where the {test.description}; {test.effect}.")
         blocks.append(markdown.table(("verdict", "claim", "effect", "n"), rows, left=2))
     return markdown.join(*blocks)
 

@@ -37,6 +37,8 @@ class TrainerConfig:
     inner_weight: float = 0.1
     clip: float = 1.0
     mixture: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    rate_scale: float = 1.0
+    """Factor on the inner rates; -1 climbs the inner loss: the sign-flip control."""
     validate_every: int = 20
     patience: int = 3
     seed: int = 0
@@ -99,9 +101,9 @@ class Program(NamedTuple):
         )
 
 
-def outer_loss(program: Program, state, lm, policy, documents, hidden, key):
+def outer_loss(program: Program, state, scale, lm, policy, documents, hidden, key):
     """`(CE + inner_weight * inner loss per dimension, CE)` of one rollout, means over tokens."""
-    adapter = Reconstruction(program.graph, state, jnp.ones(()))
+    adapter = Reconstruction(program.graph, state, scale)
     episode = rollout(lm, adapter, policy, documents, key=key, chunk=program.chunk, hidden=hidden)
     tokens = jnp.maximum(jnp.sum(episode.mask), 1)
     units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1)
@@ -111,14 +113,14 @@ def outer_loss(program: Program, state, lm, policy, documents, hidden, key):
 
 
 @partial(jax.jit, static_argnums=0)
-def _validate(program: Program, state, lm, policy, documents, hidden, key):
-    return outer_loss(program, state, lm, policy, documents, hidden, key)[1]
+def _validate(program: Program, state, scale, lm, policy, documents, hidden, key):
+    return outer_loss(program, state, scale, lm, policy, documents, hidden, key)[1]
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(program: Program, state, optimiser_state, lm, policy, documents, hidden, key):
+def _step(program: Program, state, optimiser_state, scale, lm, policy, documents, hidden, key):
     grad = jax.value_and_grad(outer_loss, argnums=1, has_aux=True)
-    (_, nll), grads = grad(program, state, lm, policy, documents, hidden, key)
+    (_, nll), grads = grad(program, state, scale, lm, policy, documents, hidden, key)
     updates, optimiser_state = program.optimiser().update(grads, optimiser_state, state)
     return optax.apply_updates(state, updates), optimiser_state, nll
 
@@ -141,6 +143,7 @@ class TTTTrainer:
             config.clip, config.inner_weight,
         )  # fmt: skip
         self.policy = Random(jnp.asarray(config.mixture))
+        self.scale = jnp.asarray(config.rate_scale)
 
     def _start(self) -> Progress:
         history = jnp.full((self.config.steps, 2), jnp.nan)
@@ -153,7 +156,9 @@ class TTTTrainer:
         losses = []
         for i in range(validation.documents.tokens.shape[0]):
             documents, hidden = validation.batch(np.asarray([i]))
-            nll = _validate(self.program, state, self.lm, self.policy, documents, hidden, key)
+            nll = _validate(
+                self.program, state, self.scale, self.lm, self.policy, documents, hidden, key
+            )
             losses.append(nll)
         return float(jnp.mean(jnp.stack(losses)))
 
@@ -184,8 +189,9 @@ class TTTTrainer:
             index = jax.random.choice(draw, n, (min(config.batch_size, n),), replace=False)
             documents, hidden = training.batch(np.asarray(index))
             state, optimiser, nll = _step(
-                self.program, now.state, now.optimiser, self.lm, self.policy, documents, hidden, act
-            )
+                self.program, now.state, now.optimiser, self.scale, self.lm, self.policy,
+                documents, hidden, act,
+            )  # fmt: skip
             history = now.history.at[step, 0].set(nll)
             if not jnp.isfinite(nll):
                 now, stopped = now._replace(history=history), "the loss was not finite"

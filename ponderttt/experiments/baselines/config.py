@@ -1,12 +1,10 @@
 """The parameters of the baselines experiment; the defaults are the smoke preset."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from ponderttt.data.sources import find_source
+from ponderttt.experiments.checks import check_choices, check_common, check_numbers
 from ponderttt.inner.descent import DISPATCHES
-from ponderttt.models.lm import check_dtype
-from ponderttt.models.pretrained import check_model
 from ponderttt.types import CHUNK_ACTIONS, InputError
 
 OBJECTIVES = ("next_token", "reconstruction")
@@ -37,30 +35,15 @@ class BaselinesConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("sources", "objectives"):  # papermill and YAML hand lists in
-            value = getattr(self, name)
-            if isinstance(value, str):
-                raise InputError(f"{name} is {value!r}: expected a list, such as [{value}]")
-            object.__setattr__(self, name, tuple(value))
+        check_common(self)
+        check_choices(self, "objectives")
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
-        if unknown or not self.objectives:
+        if unknown:
             raise InputError(
                 f"objectives {list(self.objectives)}: expected some of {', '.join(OBJECTIVES)}"
             )
-        if not self.sources:
-            raise InputError("sources is empty: expected one or more names, such as [packages, go]")
-        check_model(self.model)
-        check_dtype(self.dtype)
-        for source in self.sources:
-            find_source(source)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
-                raise InputError(f"{field.name} is {value!r}: expected a whole number")
         least = {"train_documents": 2, "test_documents": 1, "units": 2, "unit_size": 1}
-        for name, low in (least | {"train_steps": 1}).items():
-            if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}: expected {low} or more")
+        check_numbers(self, least | {"train_steps": 1})
         if self.dispatch not in DISPATCHES:
             raise InputError(f"dispatch {self.dispatch!r}: expected {' or '.join(DISPATCHES)}")
         costs = CHUNK_ACTIONS.costs

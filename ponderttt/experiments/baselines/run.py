@@ -87,8 +87,8 @@ def _prepare(
         train = partial(
             tuning.train_layer, lm, training, validation, steps=config.train_steps, seed=config.seed
         )
-        layer, history = train(mixture=tuning.MIXTURE)
-        never, never_history = train(mixture=tuning.NEVER)
+        layer, history = train(mixture=tuning.MIXTURE, name="mixture")
+        never, never_history = train(mixture=tuning.NEVER, name="rate 0")
         trained += [history, never_history]
         ready = tune(make=tuning.scaled(layer), grid=tuning.RECONSTRUCTION_GRID)
         methods += _adapted(reader, ready)

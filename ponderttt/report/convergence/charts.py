@@ -1,0 +1,158 @@
+"""The convergence page in charts; titles ask the question, theory is dashed."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from ponderttt.experiments.result import Result
+from ponderttt.report import renderer
+from ponderttt.report.convergence.names import PANELS, labels
+
+SOURCE_COLOURS = [renderer.BLUE, renderer.GREEN, renderer.ORANGE, renderer.PURPLE]
+WAY_COLOURS = {
+    "descent": renderer.BLUE,
+    "ascent": renderer.VERMILION,
+    "trained at K = 1": renderer.BLUE,
+    "trained at K = 4": renderer.GREEN,
+    "trained at K = 1, ascending": renderer.ORANGE,
+    "trained to ascend": renderer.VERMILION,
+    "plain, trained at K = 1": renderer.PURPLE,
+}
+
+
+def gap_by_steps(result: Result) -> alt.HConcatChart:
+    """Distance to the limit and inner loss on real hidden states, against K."""
+    data = result.tables["descents"].groupby(["source", "steps"], sort=False, as_index=False)
+    means = data[["gap", "expected", "excess", "dual"]].mean()
+    means["dual"] = means["dual"].where(means["steps"] == 1)
+    sources = list(means["source"].unique())
+    base = alt.Chart(means).encode(
+        x=alt.X("steps:Q", title="inner steps K", axis=alt.Axis(values=_ticks(means["steps"]))),
+        color=alt.Color(
+            "source:N",
+            title=None,
+            scale=alt.Scale(domain=sources, range=SOURCE_COLOURS[: len(sources)]),
+        ),
+    )
+    gap = alt.Y("gap:Q", title="distance to the limit", scale=alt.Scale(type="log", nice=False))
+    tooltip = [
+        "source", "steps", *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("gap", "expected")),
+    ]  # fmt: skip
+    left = alt.layer(
+        base.mark_line(strokeDash=[5, 4], opacity=0.7).encode(y=alt.Y("expected:Q", title=None)),
+        base.mark_point(filled=True, size=45, opacity=1).encode(y=gap, tooltip=tooltip),
+        base.transform_filter("datum.dual != null")
+        .mark_point(shape="square", size=170, strokeWidth=1.6)
+        .encode(y="dual:Q"),
+    )
+    right = base.mark_line(point=True).encode(
+        y=alt.Y(
+            "excess:Q",
+            title="inner loss above the limit's",
+            scale=alt.Scale(type="log", nice=False),
+        )
+    )
+    return alt.hconcat(
+        left.properties(width=300, height=220), right.properties(width=300, height=220)
+    ).properties(
+        title=alt.Title(
+            "How far do K steps get on real hidden states?",
+            subtitle="Over the values before the first step. Dashed: what the spectrum says. "
+            "Squares: the dual form of the unit.",
+        )
+    )
+
+
+def rate_by_condition(result: Result) -> alt.HConcatChart:
+    """Made problems: the gap step by step, and the fitted rate beside the theoretical one."""
+    table = result.tables["made"]
+    first = table[table["problem"] == 0]
+    rates = table.groupby(["condition", "problem"], as_index=False)[["measured", "theory"]].first()
+    conditions = sorted(table["condition"].unique())
+    colour = alt.Color(
+        "condition:O",
+        title="condition number",
+        scale=alt.Scale(domain=conditions, range=SOURCE_COLOURS[: len(conditions)]),
+    )
+    course = alt.Chart(first[first["gap"] > 1e-6]).encode(
+        x=alt.X("steps:Q", title="inner steps", scale=alt.Scale(type="symlog")), color=colour
+    )
+    log = alt.Scale(type="log")
+    left = alt.layer(
+        course.mark_line(strokeDash=[5, 4], opacity=0.7).encode(
+            y=alt.Y("expected:Q", title="distance to the limit", scale=log)
+        ),
+        course.mark_point(filled=True, size=16, opacity=0.8).encode(y="gap:Q"),
+    )
+    rate = alt.Chart(rates).encode(x=alt.X("condition:Q", title="condition number", scale=log))
+    right = alt.layer(
+        rate.mark_line(strokeDash=[5, 4], color=renderer.GREY).encode(
+            y=alt.Y("theory:Q", title="rate per step (−log factor)", scale=log)
+        ),
+        rate.mark_point(filled=True, size=40, opacity=0.7).encode(
+            y="measured:Q", color=colour, tooltip=["condition", "problem", "measured", "theory"]
+        ),
+    )
+    return alt.hconcat(
+        left.properties(width=300, height=220), right.properties(width=300, height=220)
+    ).properties(
+        title=alt.Title(
+            "Is the rate the one that theory gives?",
+            subtitle="Made problems with known spectra. Dots: measured. Dashed: theory.",
+        )
+    )
+
+
+def gain_by_steps(result: Result) -> alt.FacetChart:
+    """What K steps are worth to the text that follows, for every way of training and stepping."""
+    data = labels(result.tables["gains"])
+    data = data[data["steps"] > 0]
+    finite = sorted(data["steps"][np.isfinite(data["steps"])].unique())
+    # The limit stands one doubling after the last K.
+    data["at"] = np.log2(data["steps"].replace(np.inf, 2 * finite[-1]))
+    data["K"] = data["steps"].map(lambda k: "limit" if np.isinf(k) else f"{k:g}")
+    ways = [way for way in WAY_COLOURS if way in set(data["way"])]
+    last = float(np.log2(2 * finite[-1]))
+    axis = alt.Axis(
+        values=[*(float(np.log2(k)) for k in finite), last],
+        labelExpr=f"datum.value >= {last} ? 'limit' : round(pow(2, datum.value))",
+    )
+    base = alt.Chart().encode(
+        x=alt.X("at:Q", title="inner steps K on every unit", axis=axis),
+        y=alt.Y("gain:Q", title="gain over no step (nats per token)"),
+        color=alt.Color(
+            "way:N",
+            title=None,
+            scale=alt.Scale(domain=ways, range=[WAY_COLOURS[way] for way in ways]),
+        ),
+    )
+    zero = (
+        alt.Chart(alt.InlineData(values=[{}]))
+        .mark_rule(strokeDash=[3, 3], color=renderer.GREY)
+        .encode(y=alt.datum(0))
+    )
+    numbers = [alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("gain", "low", "high")]
+    return (
+        alt.layer(
+            zero,
+            base.mark_line(strokeWidth=1.5, opacity=0.7),
+            base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
+            base.mark_point(filled=True, size=45, opacity=1).encode(
+                tooltip=["way:N", "K:N", *numbers]
+            ),
+            data=data,
+        )
+        .properties(width=300, height=220)
+        .facet(column=alt.Column("panel:N", title=None, sort=list(PANELS.values())))
+        .resolve_scale(y="independent")
+        .properties(
+            title=alt.Title(
+                "Do more steps help what is read next?",
+                subtitle="Mean over documents, 95 % intervals. Scales differ.",
+            )
+        )
+    )
+
+
+def _ticks(steps: pd.Series) -> list[int]:
+    return sorted(int(k) for k in steps.unique())
