@@ -17,6 +17,7 @@ def _group(module: str) -> Callable[[Options], list[Row]]:
 GROUPS: dict[str, Callable[[Options], list[Row]]] = {
     "forward": _group("forward"),
     "head": _group("head"),
+    "inner": _group("inner"),
     "switch": _group("switch"),
 }
 

@@ -1,14 +1,12 @@
 """Forward with loss, 512 tokens, float32: against transformers on torch, and the product rate."""
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ponderttt.bench.peer import peer_process
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
 from ponderttt.bench.timing import interleaved, seconds
 from ponderttt.models.config import DecoderConfig
@@ -37,8 +35,8 @@ def _model_rows(name: str, options: Options) -> list[Row]:
     }
     title = f"forward with loss, {name}, {LENGTH} tokens"
     try:
-        with _peer(options.peer_python, name) as measure:
-            times = interleaved(measurements | {"peer": measure})
+        with peer_process(options.peer_python, "peer_forward.py", name, str(LENGTH)) as measure:
+            times = interleaved(measurements | {"peer": partial(measure, "")})
         speed = lower_is_better(title, times["ours"], PEER, times["peer"], SPEED_BAR)
     except (OSError, ValueError) as error:
         times = interleaved(measurements)
@@ -59,33 +57,3 @@ def product_flops(config: DecoderConfig) -> float:
     lm = jax.eval_shape(lambda: TransformerLM.random(config))
     weights = sum(leaf.size for leaf in jax.tree.leaves(lm) if leaf.ndim == 3)
     return 2.0 * LENGTH * (weights + config.width * config.vocab_size)
-
-
-@contextmanager
-def _peer(python: str | None, name: str) -> Iterator:
-    """A measurement made in a process of the peer's interpreter, which lives for the block."""
-    if python is None:
-        raise ValueError("no peer: name an interpreter with torch by --peer-python")
-    script = Path(__file__).with_name("peer_forward.py")
-    process = subprocess.Popen(
-        [python, script, name, str(LENGTH)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-    def measure() -> float:
-        assert process.stdin and process.stdout and process.stderr
-        try:
-            print(file=process.stdin, flush=True)
-            return float(process.stdout.readline())
-        except (BrokenPipeError, ValueError) as error:
-            said = process.stderr.read().strip().splitlines() or ["it ended"]
-            raise ValueError(f"the peer {python} failed: {said[-1]}") from error
-
-    try:
-        yield measure
-    finally:
-        process.kill()
-        process.communicate()

@@ -3,8 +3,11 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import jax
+
+K = TypeVar("K")
 
 
 def seconds(function: Callable, *arguments) -> Callable[[], float]:
@@ -19,12 +22,12 @@ def seconds(function: Callable, *arguments) -> Callable[[], float]:
 
 
 def interleaved(
-    measurements: Mapping[str, Callable[[], float]], *, repeats: int = 7
-) -> dict[str, float]:
+    measurements: Mapping[K, Callable[[], float]], *, repeats: int = 7
+) -> dict[K, float]:
     """Median seconds of each measurement after one call to warm up, all taken in turns."""
     for measure in measurements.values():
         measure()
-    taken: dict[str, list[float]] = {name: [] for name in measurements}
+    taken: dict[K, list[float]] = {name: [] for name in measurements}
     for _ in range(repeats):
         for name, measure in measurements.items():
             taken[name].append(measure())
