@@ -98,6 +98,8 @@ def bench(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; bad input is one line on standard error and exit code 2."""
+    from ponderttt.experiments.convergence_analysis import ConvergenceAnalysisConfig
+    from ponderttt.experiments.convergence_analysis import run as run_convergence
     from ponderttt.experiments.train_baseline import TrainBaselineConfig
     from ponderttt.experiments.train_baseline import run as run_train_baseline
     from ponderttt.types import InputError
@@ -107,11 +109,17 @@ def main(arguments: list[str] | None = None) -> None:
         run_train_baseline(config)
         return 0
 
+    def convergence(config: tyro.conf.OmitArgPrefixes[ConvergenceAnalysisConfig]) -> int:
+        """Follow K inner steps towards their limit, and see what they are worth to what is read."""
+        run_convergence(config)
+        return 0
+
     commands: dict[str, Callable[..., int]] = {
         "report": report,
         "run": run,
         "book": book,
         "bench": bench,
+        "convergence": convergence,
         "train-baseline": train_baseline,
     }
     try:

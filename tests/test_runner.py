@@ -144,7 +144,9 @@ def test_bad_input_is_one_line_and_exit_code_2(checkout, capsys, arguments, said
     assert said in error
 
 
-@pytest.mark.parametrize("name", ["report", "run", "book", "bench", "train-baseline"])
+@pytest.mark.parametrize(
+    "name", ["report", "run", "book", "bench", "convergence", "train-baseline"]
+)
 def test_every_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main([name, "--help"])

@@ -7,10 +7,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
+from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.storage import writable_folder, write_text
 from ponderttt.types import CHUNK_ACTIONS, InputError
 
@@ -39,7 +38,7 @@ class TrainBaselineConfig:
     """Read The Stack from the hub (gated) instead of `source`."""
     output_dir: Path | None = None
     """Where results.json goes: <output_dir>/<model_scale>/<action>/results.json."""
-    device: Literal["cpu", "cuda"] | None = None
+    device: Device | None = None
     """Backend; the default is whatever JAX finds."""
     seed: int = 0
 
@@ -103,15 +102,7 @@ def chunk_losses(lm, config: TrainBaselineConfig) -> Iterator[tuple[float, float
 
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
-    import jax
-
-    if config.device:
-        try:
-            jax.config.update("jax_default_device", jax.devices(config.device)[0])
-        except RuntimeError as error:
-            raise InputError(
-                f"no {config.device} device: install the extra cuda12, or use --device cpu"
-            ) from error
+    use_device(config.device)
     if config.output_dir:
         folder = writable_folder(config.output_dir / config.model_scale / config.action)
     lm, sentence = load_scale(config.model_scale)
@@ -140,12 +131,4 @@ def run(config: TrainBaselineConfig) -> dict:
 
 
 if __name__ == "__main__":
-    import sys
-
-    try:
-        run(
-            tyro.cli(Annotated[TrainBaselineConfig, tyro.conf.OmitArgPrefixes], description=__doc__)
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_module(TrainBaselineConfig, run, __doc__)
