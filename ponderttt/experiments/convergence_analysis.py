@@ -1,0 +1,75 @@
+"""The convergence experiment from the command line: K steps against their limit, and their worth.
+
+`python -m ponderttt.experiments.convergence_analysis --k_values 1 2 4 8 16 --max_batches 2`
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ponderttt.experiments.command import Device, run_module, use_device
+from ponderttt.storage import writable_folder
+
+
+@dataclass(frozen=True)
+class ConvergenceAnalysisConfig:
+    """Compare inner steps by their distance to the limit and by the loss of what is read next."""
+
+    k_values: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Inner steps a unit, ascending from 1."""
+    max_batches: int = 1
+    """Test documents read of each source."""
+    model: str = "smollm2-135m"
+    """A name that is known (tiny: a random model, in a minute), or a folder of safetensors."""
+    sources: tuple[str, ...] = ("packages",)
+    """Named sources, or folders of files of your own."""
+    units: int = 8
+    """Units read of each document."""
+    unit_size: int = 256
+    """Tokens a unit, which is the model's attention window."""
+    train_steps: int = 10
+    """Outer steps that each of the four reconstruction layers is trained for."""
+    output_dir: Path | None = None
+    """Where the tables go, as CSV."""
+    device: Device | None = None
+    """Backend; the default is whatever JAX finds."""
+    seed: int = 0
+
+
+def run(config: ConvergenceAnalysisConfig) -> dict[str, Any]:
+    """Run, print the three tables, and with `output_dir` write them; returns them by name."""
+    from ponderttt.experiments import convergence
+
+    settings = convergence.ConvergenceConfig(
+        model=config.model,
+        dtype="float32",
+        sources=config.sources,
+        test_documents=config.max_batches,
+        units=config.units,
+        unit_size=config.unit_size,
+        train_steps=config.train_steps,
+        k_values=config.k_values,
+        seed=config.seed,
+    )
+    folder = writable_folder(config.output_dir) if config.output_dir else None
+    use_device(config.device)
+    tables = convergence.run(settings).tables
+    per_k = tables["descents"].groupby("steps")[["gap", "expected", "excess"]].mean()
+    rates = tables["made"].groupby("condition")[["measured", "theory"]].mean()
+    worth = tables["gains"].drop(columns=["inner_loss"])
+    shown = {
+        "Distance to the limit after K steps (expected: from the spectrum)": per_k,
+        "Rate of convergence on made problems (-log of the factor a step)": rates,
+        "Loss of what is read next, and gain over no step (nats per token)": worth,
+    }
+    for title, table in shown.items():
+        print(f"\n{title}\n{table.to_string(float_format=lambda x: f'{x:.4f}')}")
+    if folder:
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+        print(f"\nTables: {folder}")
+    return dict(tables)
+
+
+if __name__ == "__main__":
+    run_module(ConvergenceAnalysisConfig, run, __doc__)
