@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tyro
 
 from ponderttt.types import InputError
 
+C = TypeVar("C")
 Device = Literal["cpu", "cuda"]
 
 
@@ -24,10 +25,10 @@ def use_device(device: Device | None) -> None:
             ) from error
 
 
-def run_module(config: type, run: Callable[[Any], Any], description: str | None) -> None:
+def run_module(config: type[C], run: Callable[[C], Any], description: str | None) -> None:
     """Parse `config` from the command line and run; bad input is one line and exit code 2."""
     try:
-        run(tyro.cli(Annotated[config, tyro.conf.OmitArgPrefixes], description=description))
+        run(tyro.cli(config, description=description, config=(tyro.conf.OmitArgPrefixes,)))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
