@@ -16,5 +16,20 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax  # noqa: E402 - the variables above must be there first
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+WORDS = ["alpha", "beta", "gamma", "delta", "return", "while", "lambda", "print"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Sixty files of made-up code, enough for every split."""
+    root = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        lines = [" ".join(rng.choice(WORDS, 6)) + f" {rng.integers(1e6)}" for _ in range(30)]
+        (root / f"file{i}.py").write_text("\n".join(lines) + "\n")
+    return root

@@ -2,26 +2,12 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from ponderttt.experiments import baselines, episodes, train_baseline
 from ponderttt.experiments.baselines import BaselinesConfig
 from ponderttt.models.lm import TransformerLM
 from ponderttt.types import CHUNK_ACTIONS, InputError
-
-WORDS = ["alpha", "beta", "gamma", "delta", "return", "while", "lambda", "print"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Sixty files of made-up code, enough for every split."""
-    root = tmp_path_factory.mktemp("files")
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        lines = [" ".join(rng.choice(WORDS, 6)) + f" {rng.integers(1e6)}" for _ in range(30)]
-        (root / f"file{i}.py").write_text("\n".join(lines) + "\n")
-    return root
 
 
 @pytest.fixture
