@@ -240,7 +240,7 @@ def test_many_steps_reach_the_limit_at_the_rate_of_theory(precision):
     mask = jnp.arange(40) < 33
     there = limits.limit(fast, k, v, mask=mask)
     weight = mask.astype(dtype) / 33
-    spectrum = limits.curvature(fast, k, mask)
+    spectrum = limits.curvature(k, mask)
     rate = 1 / spectrum[-1]
 
     def step(fast, _):

@@ -2,7 +2,7 @@
 
 On `1/2 ||k W + b - v||^2`, K gradient steps of size `rate` on one token are one step of size
 `beta_K`; a sequence of such steps is a delta rule, and so has a form that is parallel in chunks.
-Axes: T tokens, C tokens a chunk, M = T / C chunks, d head width. One head; vmap over the rest.
+Axes: T tokens, C tokens a chunk, M = T / C chunks, d head width; `*lead` are heads and documents.
 """
 
 from typing import Literal
@@ -17,8 +17,8 @@ Order = Literal["predict_first", "adapt_first"]
 
 
 def effective_rate(
-    rate: Float[Array, "T"], square: Float[Array, "T"], steps: Int[Array, "T"], max_steps: int
-) -> Float[Array, "T"]:
+    rate: Float[Array, "*T"], square: Float[Array, "*T"], steps: Int[Array, "*T"], max_steps: int
+) -> Float[Array, "*T"]:
     """`beta_K = rate * sum_{i<K} (1 - rate * square)^i`: the one step that K steps amount to.
 
     `square` is `||k||^2` (plus 1 with a bias). By doubling, so that there is no cancellation where
@@ -29,10 +29,8 @@ def effective_rate(
     for bit in reversed(range(max_steps.bit_length())):
         total, power = total * (1 + power), power * power
         odd = (steps >> bit) & 1 == 1
-        total, power = (
-            jnp.where(odd, total * shrink + 1, total),
-            jnp.where(odd, power * shrink, power),
-        )
+        total = jnp.where(odd, total * shrink + 1, total)
+        power = jnp.where(odd, power * shrink, power)
     return rate * total
 
 
@@ -42,42 +40,43 @@ def _squares(fast: Fast, k: Float[Array, "*T d"]) -> Float[Array, "*T"]:
 
 def closed_form(
     fast: Fast,
-    q: Float[Array, "T d"],
-    k: Float[Array, "T d"],
-    v: Float[Array, "T d"],
-    rate: Float[Array, "T"],
-    steps: Int[Array, "T"],
+    q: Float[Array, "*lead T d"],
+    k: Float[Array, "*lead T d"],
+    v: Float[Array, "*lead T d"],
+    rate: Float[Array, "*lead T"],
+    steps: Int[Array, "*lead T"],
     *,
     max_steps: int,
     order: Order = "adapt_first",
-) -> tuple[Float[Array, "T d"], Fast]:
+) -> tuple[Float[Array, "*lead T d"], Fast]:
     """Token by token, one rank-1 step each: the answers to `q`, and the last fast weights."""
 
     def read(fast, token):
-        q, k, v, beta = token
-        error = beta * (v - apply_linear(fast, k[None])[0])
-        moved = {"w": fast["w"] + k[:, None] * error[None]}
+        q, k, v, beta = token  # [*lead 1 d], beta [*lead 1 1]
+        error = beta * (v - apply_linear(fast, k))
+        moved = {"w": fast["w"] + jnp.swapaxes(k, -1, -2) * error}
         if "b" in fast:
-            moved["b"] = fast["b"] + error
-        return moved, apply_linear(moved if order == "adapt_first" else fast, q[None])[0]
+            moved["b"] = fast["b"] + error[..., 0, :]
+        return moved, apply_linear(moved if order == "adapt_first" else fast, q)
 
     beta = effective_rate(rate, _squares(fast, k), steps, max_steps)
-    fast, out = jax.lax.scan(read, fast, (q, k, v, beta))
-    return out, fast
+    tokens = [jnp.moveaxis(x, -2, 0)[..., None, :] for x in (q, k, v, beta[..., None])]
+    fast, out = jax.lax.scan(read, fast, tuple(tokens))
+    return jnp.moveaxis(out[..., 0, :], 0, -2), fast
 
 
 def chunkwise(
     fast: Fast,
-    q: Float[Array, "T d"],
-    k: Float[Array, "T d"],
-    v: Float[Array, "T d"],
-    rate: Float[Array, "T"],
-    steps: Int[Array, "T"],
+    q: Float[Array, "*lead T d"],
+    k: Float[Array, "*lead T d"],
+    v: Float[Array, "*lead T d"],
+    rate: Float[Array, "*lead T"],
+    steps: Int[Array, "*lead T"],
     *,
     max_steps: int,
     chunk: int = 16,
     order: Order = "adapt_first",
-) -> tuple[Float[Array, "T d"], Fast]:
+) -> tuple[Float[Array, "*lead T d"], Fast]:
     """`closed_form` with T / `chunk` sequential steps, whatever K is at each token.
 
     What a chunk's tokens write, `u_t = beta_t (v_t - k_t W - sum_{s<t} (k_t . k_s) u_s)`, solves
@@ -85,39 +84,45 @@ def chunkwise(
     delta rule (Yang et al., 2406.06484) with `beta_{K_t}` for its rate. A bias is one more
     coordinate of every key and query, equal to 1.
     """
-    length, d = q.shape
     bias = "b" in fast
-    pad = -length % chunk
     beta = effective_rate(rate, _squares(fast, k), steps, max_steps)
-    q, k, v = (jnp.pad(x, ((0, pad), (0, 0))).reshape(-1, chunk, d) for x in (q, k, v))
-    beta = jnp.pad(beta, (0, pad)).reshape(-1, chunk)  # padding writes nothing
+    length = q.shape[-2]
+    q, k, v, beta = (_chunks(x, chunk) for x in (q, k, v, beta[..., None]))  # [M *lead C d]
+    keys = jnp.swapaxes(k, -1, -2)
 
-    among = jnp.einsum("MCd,MSd->MCS", k, k) + bias
-    inverse = _unit_lower_inverse(jnp.tril(among, -1) * beta[..., None]) * beta[:, None]
-    read = jnp.einsum("MCd,MSd->MCS", q, k) + bias
-    read = jnp.tril(read, 0 if order == "adapt_first" else -1)
+    among = beta * jnp.tril(k @ keys + bias, -1)
+    inverse = _unit_lower_inverse(among) * jnp.swapaxes(beta, -1, -2)
+    read = jnp.tril(q @ keys + bias, 0 if order == "adapt_first" else -1)
     # What is written and answered is affine in the weights that a chunk finds: all but that in
-    # parallel, for all chunks. The last column is that of the bias.
-    ones = jnp.ones((*k.shape[:2], int(bias)), k.dtype)
-    own = jnp.concatenate([v, k, ones], axis=-1)
-    write = inverse @ own
-    told = jnp.concatenate([jnp.zeros_like(v), q, ones], axis=-1) - read @ write
+    # parallel, for all chunks.
+    written, erased = inverse @ v, inverse @ k
+    told, asked = read @ written, q - read @ erased
+    rows = jnp.concatenate([erased, asked], axis=-2)
+    lost = jnp.sum(inverse, axis=-1, keepdims=True)
+    kept = 1 - read @ lost
 
     def advance(fast, x):
-        k, write, told = x
-        rows = jnp.concatenate([write, told])
-        found = jnp.concatenate([fast["w"], fast["b"][None]]) if bias else fast["w"]
-        out = rows[:, :d] - rows[:, d:] @ found  # what is written, then minus what is told
-        moved = {"w": fast["w"] + k.T @ out[:chunk]}
-        if bias:
-            moved["b"] = fast["b"] + jnp.sum(out[:chunk], axis=0)
-        return moved, -out[chunk:]
+        keys, written, told, rows, lost, kept = x
+        found = rows @ fast["w"]
+        error, out = written - found[..., :chunk, :], told + found[..., chunk:, :]
+        if not bias:
+            return {"w": fast["w"] + keys @ error}, out
+        error, out = error - lost * fast["b"][..., None, :], out + kept * fast["b"][..., None, :]
+        return {"w": fast["w"] + keys @ error, "b": fast["b"] + jnp.sum(error, axis=-2)}, out
 
-    fast, out = jax.lax.scan(advance, fast, (k, write, told))
-    return out.reshape(-1, d)[:length], fast
+    fast, out = jax.lax.scan(advance, fast, (keys, written, told, rows, lost, kept))
+    out = jnp.moveaxis(out, 0, -3)
+    return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :length, :], fast
 
 
-def _unit_lower_inverse(lower: Float[Array, "M C C"]) -> Float[Array, "M C C"]:
+def _chunks(x: Float[Array, "*lead T e"], chunk: int) -> Float[Array, "M *lead C e"]:
+    """Whole chunks, the last one padded with zeros (which write nothing), in front."""
+    *lead, length, width = x.shape
+    padded = jnp.pad(x, [(0, 0)] * len(lead) + [(0, -length % chunk), (0, 0)])
+    return jnp.moveaxis(padded.reshape(*lead, -1, chunk, width), -3, 0)
+
+
+def _unit_lower_inverse(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]:
     """`(I + lower)^-1`: halves joined by products, down to blocks of 8.
 
     Those go by forward substitution, written out, each entry a vector over all blocks: many small
@@ -127,15 +132,15 @@ def _unit_lower_inverse(lower: Float[Array, "M C C"]) -> Float[Array, "M C C"]:
     if size <= 8 or size % 2:
         return _substituted(lower)
     half = size // 2
-    diagonal = jnp.concatenate([lower[:, :half, :half], lower[:, half:, half:]])
-    first, last = jnp.split(_unit_lower_inverse(diagonal), 2)
-    below = -last @ (lower[:, half:, :half] @ first)
+    diagonal = jnp.stack([lower[..., :half, :half], lower[..., half:, half:]])
+    first, last = _unit_lower_inverse(diagonal)
+    below = -last @ (lower[..., half:, :half] @ first)
     top = jnp.concatenate([first, jnp.zeros_like(below)], axis=-1)
     return jnp.concatenate([top, jnp.concatenate([below, last], axis=-1)], axis=-2)
 
 
-def _substituted(lower: Float[Array, "M C C"]) -> Float[Array, "M C C"]:
-    size, entries = lower.shape[-1], jnp.moveaxis(lower, 0, -1)
+def _substituted(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]:
+    size, entries = lower.shape[-1], jnp.moveaxis(lower, (-2, -1), (0, 1))
     one, zero = jnp.ones_like(entries[0, 0]), jnp.zeros_like(entries[0, 0])
     rows: list[list[jax.Array]] = []
     for i in range(size):

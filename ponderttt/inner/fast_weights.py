@@ -1,4 +1,4 @@
-"""Fast-weight models: what the inner loop changes. One head each; callers vmap over heads."""
+"""Fast-weight models: what the inner loop changes. Leading axes (heads, documents) are welcome."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ class FastWeights(NamedTuple):
     """A fast-weight model: `init(key, width, hidden) -> fast` and `apply(fast, x) -> y`."""
 
     init: Callable[[PRNGKeyArray, int, int], Fast]
-    apply: Callable[[Fast, Float[Array, "U d"]], Float[Array, "U d"]]
+    apply: Callable[[Fast, Float[Array, "*lead U d"]], Float[Array, "*lead U d"]]
 
 
 def _normal(key: PRNGKeyArray, *shape: int) -> jax.Array:
@@ -27,10 +27,10 @@ def init_linear(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
     return {"w": _normal(key, width, width), "b": jnp.zeros(width)}
 
 
-def apply_linear(fast: Fast, x: Float[Array, "U d"]) -> Float[Array, "U d"]:
+def apply_linear(fast: Fast, x: Float[Array, "*lead U d"]) -> Float[Array, "*lead U d"]:
     """`x W + b`, or `x W` where there is no `b`."""
     out = x @ fast["w"]
-    return out + fast["b"][None] if "b" in fast else out
+    return out + fast["b"][..., None, :] if "b" in fast else out
 
 
 def init_mlp(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
@@ -44,10 +44,10 @@ def init_mlp(key: PRNGKeyArray, width: int, hidden: int) -> Fast:
     }
 
 
-def apply_mlp(fast: Fast, x: Float[Array, "U d"]) -> Float[Array, "U d"]:
+def apply_mlp(fast: Fast, x: Float[Array, "*lead U d"]) -> Float[Array, "*lead U d"]:
     """`gelu(x W1 + b1) W2 + b2`, with the tanh approximation of the reference."""
-    inner = jax.nn.gelu(x @ fast["w1"] + fast["b1"][None], approximate=True)
-    return inner @ fast["w2"] + fast["b2"][None]
+    inner = jax.nn.gelu(x @ fast["w1"] + fast["b1"][..., None, :], approximate=True)
+    return inner @ fast["w2"] + fast["b2"][..., None, :]
 
 
 def gelu_and_slope(

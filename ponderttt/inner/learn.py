@@ -10,6 +10,7 @@
 | `conjugate_gradient` | linear, no norm | as many products a unit as its residual asks for |
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -32,12 +33,12 @@ METHODS = ("primal", "dual", "closed_form", "chunkwise", "limit", "conjugate_gra
 
 def learn(
     fast: Fast,
-    q: Float[Array, "T d"],
-    k: Float[Array, "T d"],
-    v: Float[Array, "T d"],
+    q: Float[Array, "*lead T d"],
+    k: Float[Array, "*lead T d"],
+    v: Float[Array, "*lead T d"],
     *,
-    rate: Float[Array, "T"],
-    steps: int | Int[Array, "N"] = 1,
+    rate: Float[Array, "*lead T"],
+    steps: int | Int[Array, "*lead N"] = 1,
     max_steps: int | None = None,
     unit: int = 1,
     position: Float[Array, "U"] | None = None,
@@ -45,8 +46,8 @@ def learn(
     norm: Norm | None = None,
     order: Order = "adapt_first",
     method: Method = "auto",
-) -> tuple[Float[Array, "T d"], Fast]:
-    """Answer the queries of a text while learning its keys' values; one head, vmap over the rest.
+) -> tuple[Float[Array, "*lead T d"], Fast]:
+    """Answer the queries of texts while learning their keys' values; `*lead` are heads, documents.
 
     A unit's gradient is `sum_j rate[j] dl_j/dW / U` over its tokens. `predict_first` answers a unit
     with the weights that it finds. `adapt_first` answers token i with the steps that the unit's
@@ -57,34 +58,36 @@ def learn(
     `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
     names one that can; so is a rate that makes a linear iteration diverge, where it is not traced.
     """
-    length = q.shape[0]
+    *lead, length, _ = q.shape
     if unit < 1 or length % unit:
         raise InputError(f"a unit of {unit} tokens does not divide a text of {length} tokens")
     max_steps = _most(steps, max_steps)
     method = _choose(method, model, norm, unit, order, max_steps)
     _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method)
     _check_stable(fast, k, rate, norm, unit, method)
-    steps = jnp.broadcast_to(jnp.asarray(steps, jnp.int32), (length // unit,))
+    steps = jnp.broadcast_to(jnp.asarray(steps, jnp.int32), (*lead, length // unit))
     if method in ("closed_form", "chunkwise"):
-        descend = getattr(closed_form, method)
+        descend = closed_form.closed_form if method == "closed_form" else closed_form.chunkwise
         return descend(fast, q, k, v, rate, steps, max_steps=max_steps, order=order)
     if order == "adapt_first" and unit > 1:
         if position is None:
             position = jnp.full(unit, 1 / unit, q.dtype)
         # A unit that takes no step is one whose tokens pull at nothing.
-        rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit))
+        rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit, axis=-1))
         if method == "dual":
             return mini_batch.dual(fast, q, k, v, rates, model=model, norm=norm)
         start = mini_batch.begin(fast)
         out, reading = mini_batch.primal(start, q, k, v, rates, model=model, norm=norm)
         return out, reading.fast
-    return _by_unit(
-        fast, q, k, v, rate, steps,
-        unit=unit, max_steps=max_steps, model=model, norm=norm, order=order, method=method,
-    )  # fmt: skip
+    read = partial(
+        _by_unit, unit=unit, max_steps=max_steps, model=model, order=order, method=method
+    )
+    for _ in lead:
+        read = jax.vmap(read)
+    return read(fast, q, k, v, rate, steps, norm)
 
 
-def _by_unit(fast, q, k, v, rate, steps, *, unit, max_steps, model, norm, order, method):
+def _by_unit(fast, q, k, v, rate, steps, norm, *, unit, max_steps, model, order, method):
     """Units in turn, each brought by `method` from the weights it finds to those it leaves."""
 
     def arrive(fast, k, v, rate, steps):
@@ -141,10 +144,10 @@ def _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method) -> 
         raise InputError(f"unknown fast weights {model!r}: expected {', '.join(FAST_WEIGHTS)}")
     if not q.shape == k.shape == v.shape:
         raise InputError(
-            f"q {q.shape}, k {k.shape} and v {v.shape} differ: expected [T, d] for all three"
+            f"q {q.shape}, k {k.shape} and v {v.shape} differ: expected [*lead, T, d] for all three"
         )
-    if rate.shape != q.shape[:1]:
-        raise InputError(f"rate has shape {rate.shape}: expected one a token, {q.shape[:1]}")
+    if rate.shape != q.shape[:-1]:
+        raise InputError(f"rate has shape {rate.shape}: expected one a token, {q.shape[:-1]}")
     linear = model == "linear" and norm is None
     kind = f"{model} fast weights {'without a' if norm is None else 'with the'} norm"
     if method not in ("primal", "dual") and not linear:
@@ -178,7 +181,7 @@ def _check_stable(fast, k, rate, norm, unit, method) -> None:
     known = not any(isinstance(x, jax.core.Tracer) for x in (k, rate))
     if not known or solved or norm is not None or not set(fast) <= {"w", "b"}:
         return
-    units = k.reshape(-1, unit, k.shape[-1])
     with jax.ensure_compile_time_eval():
-        bounds = jax.vmap(lambda k: limit.largest_stable_rate(fast, k))(units)
+        units = k.reshape(-1, unit, k.shape[-1])
+        bounds = jax.vmap(partial(limit.largest_stable_rate, bias="b" in fast))(units)
     limit.check_rate(float(np.max(np.abs(rate))), float(np.min(bounds)))

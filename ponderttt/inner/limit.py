@@ -30,18 +30,18 @@ def _rows(x: Float[Array, "U e"], mask: Bool[Array, "U"] | None) -> Float[Array,
     return jnp.where(mask[:, None], x, 0) * jax.lax.rsqrt(count)
 
 
-def _keys(fast: Fast, k: Float[Array, "U d"], mask: Bool[Array, "U"] | None):
+def _keys(k: Float[Array, "U d"], mask: Bool[Array, "U"] | None, bias: bool):
     """The rows that multiply the joined weights: a bias is one more key, equal to 1."""
+    ones = jnp.ones((k.shape[0], int(bias)), k.dtype)
+    return _rows(jnp.concatenate([k, ones], axis=-1), mask)
+
+
+def _joined(fast: Fast) -> Float[Array, "e d"]:
     if not set(fast) <= {"w", "b"}:
         raise InputError(
             f"fast weights {', '.join(sorted(fast))}: the limit is known for linear ones without "
             "a norm; use adapt"
         )
-    ones = jnp.ones((k.shape[0], int("b" in fast)), k.dtype)
-    return _rows(jnp.concatenate([k, ones], axis=-1), mask)
-
-
-def _joined(fast: Fast) -> Float[Array, "e d"]:
     return jnp.concatenate([fast["w"], fast["b"][None]]) if "b" in fast else fast["w"]
 
 
@@ -50,18 +50,18 @@ def _parted(fast: Fast, joined: Float[Array, "e d"]) -> Fast:
 
 
 def curvature(
-    fast: Fast, k: Float[Array, "U d"], mask: Bool[Array, "U"] | None = None
+    k: Float[Array, "U d"], mask: Bool[Array, "U"] | None = None, *, bias: bool = True
 ) -> Float[Array, "e"]:
     """Eigenvalues of the unit's loss, ascending: what every rate of convergence follows from."""
-    x = _keys(fast, k, mask)
+    x = _keys(k, mask, bias)
     return jnp.linalg.eigvalsh(x.T @ x)
 
 
 def largest_stable_rate(
-    fast: Fast, k: Float[Array, "U d"], mask: Bool[Array, "U"] | None = None
+    k: Float[Array, "U d"], mask: Bool[Array, "U"] | None = None, *, bias: bool = True
 ) -> Float[Array, ""]:
     """Below it gradient descent on the unit converges: 2 over the largest eigenvalue."""
-    return 2 / curvature(fast, k, mask)[-1]
+    return 2 / curvature(k, mask, bias=bias)[-1]
 
 
 def check_rate(rate: float, bound: float) -> None:
@@ -86,7 +86,7 @@ def limit(
     With `ridge`, the fixed point of steps that also decay: `ridge = decay / rate` adds
     `ridge/2 ||W - W_0||^2` to the loss.
     """
-    x = _keys(fast, k, mask)
+    x = _keys(k, mask, "b" in fast)
     error = x @ _joined(fast) - _rows(v, mask)
     if isinstance(ridge, float | int) and ridge == 0:
         return _parted(fast, _joined(fast) - jnp.linalg.pinv(x) @ error)
@@ -110,7 +110,7 @@ def conjugate_gradient(
     The iterations that it takes are an adaptive K: hard units take more (MesaNet, 2506.05233).
     One masked scan of `max_steps`, so that it is differentiable.
     """
-    x = _keys(fast, k, mask)
+    x = _keys(k, mask, "b" in fast)
     residual = x.T @ (_rows(v, mask) - x @ _joined(fast))  # of (X'X + ridge) move = residual
     first = jnp.sum(residual**2)
 

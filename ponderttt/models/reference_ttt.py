@@ -84,10 +84,11 @@ class ReferenceTTTLayer(nnx.Module):
         self.initial = nnx.Dict({name: nnx.Param(value) for name, value in initial.items()})
 
     def begin(self, documents: int) -> Reading:
-        """The state at the start of so many documents, leaves [B, H, ...]."""
+        """The state at the start of so many documents, leaves of `fast` and `pull` [B, H, ...]."""
         heads = {name: self.initial[name][...] for name in self.initial}
-        fast = jax.tree.map(lambda w: jnp.broadcast_to(w[None], (documents, *w.shape)), heads)
-        return jax.vmap(jax.vmap(begin))(fast)
+        return begin(
+            jax.tree.map(lambda w: jnp.broadcast_to(w[None], (documents, *w.shape)), heads)
+        )
 
     def __call__(
         self, hidden: Float[Array, "B T D"], state: Reading | None = None
@@ -101,28 +102,27 @@ class ReferenceTTTLayer(nnx.Module):
             refuse_nan(hidden)
         whole = 0 if state is not None else length - length % config.mini_batch
         state = self.begin(b) if state is None else state
-        q, k, v, token_rate = self._views(hidden, state.done[0, 0])
+        q, k, v, token = self._views(hidden, state.done)
         position = jnp.maximum(
             1 / jnp.arange(1, config.mini_batch + 1) + self.learned_position[...], 0
         ) * (config.base_rate / config.head_dim)
-
-        def one_head(reading, q, k, v, rate, gamma, beta):
-            model, norm = config.fast_weight, Norm(gamma, beta)
-            rates = Rates(position, rate[:whole])
-            early, fast = dual(
-                reading.fast, q[:whole], k[:whole], v[:whole], rates, model=model, norm=norm
-            )
-            reading = begin(fast) if whole else reading
-            rates = Rates(position, rate[whole:])
-            late, reading = primal(
-                reading, q[whole:], k[whole:], v[whole:], rates, model=model, norm=norm
-            )
-            return jnp.concatenate([early, late]), reading
-
-        heads = jax.vmap(one_head)
-        z, state = jax.vmap(heads, in_axes=(0,) * 5 + (None, None))(
-            state, q, k, v, token_rate, self.gamma[...], self.beta[...]
+        gamma, beta = (
+            jnp.broadcast_to(x[...][None], (b, *x.shape)) for x in (self.gamma, self.beta)
         )
+        model, norm, answers = config.fast_weight, Norm(gamma, beta), []
+
+        def part(at: slice):
+            return q[:, :, at], k[:, :, at], v[:, :, at], Rates(position, token[:, :, at])
+
+        if whole:
+            q1, k1, v1, rates = part(slice(whole))
+            out, fast = dual(state.fast, q1, k1, v1, rates, model=model, norm=norm)
+            answers, state = [out], begin(fast)
+        if whole < length:
+            q2, k2, v2, rates = part(slice(whole, length))
+            out, state = primal(state, q2, k2, v2, rates, model=model, norm=norm)
+            answers.append(out)
+        z = jnp.concatenate(answers, axis=2)
         flat = jnp.swapaxes(z, 1, 2).reshape(b * length, -1)  # [B T, H d]
         post = Norm(self.post_gamma[...], self.post_beta[...])
         return (layer_norm(flat, post) @ self.wo[...]).reshape(hidden.shape), state

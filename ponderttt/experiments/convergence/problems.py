@@ -41,7 +41,7 @@ def descend(fast: Fast, k: Float[Array, "U d"], v: Float[Array, "U d"], steps: i
     """`steps` steps on one unit, at the rate 1 / largest eigenvalue (half the largest stable)."""
     unit = k.shape[0]
     there = limit(fast, k, v)
-    spectrum = curvature(fast, k)
+    spectrum = curvature(k)
     rate = 1 / spectrum[-1]
     weight = jnp.full(unit, 1 / unit)
 
@@ -144,6 +144,5 @@ def of_document(layer, hidden: Float[np.ndarray, "N U D"], steps: int) -> Descen
 
 def stable_rates(layer, hidden: Float[np.ndarray, "N U D"]) -> np.ndarray:
     """The largest stable rate of every unit and head, [N, H]."""
-    fast, k, _ = _views(*nnx.split(layer), hidden)
-    over_heads = jax.vmap(largest_stable_rate)
-    return np.asarray(jax.jit(jax.vmap(over_heads, in_axes=(None, 0)))(fast, k))
+    _, k, _ = _views(*nnx.split(layer), hidden)
+    return np.asarray(jax.jit(jax.vmap(jax.vmap(largest_stable_rate)))(k))
