@@ -3,21 +3,19 @@
 Score first: the loss of record of a unit is that of the fast weights it found.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ponderttt.inner.descent import DISPATCHES, Dispatch, adapt
+from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, adapt
 from ponderttt.models.adapters import Adapter, Unit, token_losses
 from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import Policy
 from ponderttt.types import Documents, Episode, InputError, Observation, masked_mean
-
-Order = Literal["predict_first", "adapt_first"]
 
 
 def rollout(

@@ -35,7 +35,7 @@ def test_the_tables_agree_with_one_another_and_with_theory(run):
     result, programs = run
     outer, gains = result.tables["outer"], result.tables["gains"]
     assert len(outer) == 2 * len(gains)
-    assert (gains.loc[gains["steps"] == 0, "gain"] == 0).all()
+    assert (gains["steps"] > 0).sum() == (gains["gain"] != 0).sum()
     mean = outer.groupby(["objective", "trained", "direction", "steps"])["loss"].mean()
     row = gains.set_index(["objective", "trained", "direction", "steps"])["gain"]
     still, moved = (("reconstruction", "K = 4", "descent", k) for k in (0, 2))
@@ -90,11 +90,11 @@ def test_the_sentences_stay_and_the_verdicts_turn_with_the_result(run):
     assert found[0].keys() == found[1].keys()
     sentence = "next-token: K = 4 reads what follows better than K = 2."
     assert [f[sentence] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]
-    ascent = "reconstruction: one step of ascent reads better than none."
+    ascent = "reconstruction (trained at K = 1): one step of ascent reads better than none."
     assert [f[ascent] for f in found] == [claims.NOT_SUPPORTED, claims.SUPPORTED]
     rate = "On made problems the fitted rate of convergence is the theoretical one."
     assert [f[rate] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]
-    assert "| limit |" in page.gains(good) and "within" not in page.conclusions(good)
+    assert "| limit |" in page.gains(good)
 
 
 def test_the_limit_is_refused_where_there_is_none():
@@ -114,7 +114,7 @@ def test_the_limit_is_refused_where_there_is_none():
         ({"k_values": [1, 4, 2]}, "ascending"),
         ({"k_values": [1, -2]}, "whole numbers of 1 or more"),
         ({"k_values": []}, "k_values is empty"),
-        ({"conditions": [1.0]}, "expected numbers above 1 and up to 1000"),
+        ({"conditions": [1.0]}, "expected numbers from 1.5 to 1000"),
         ({"conditions": 10.0}, r"conditions is 10.0: expected a list, such as \[10.0\]"),
         ({"units": 1}, "units is 1: expected 2 or more"),
         ({"model": "smollm"}, "unknown model 'smollm'"),

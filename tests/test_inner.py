@@ -66,6 +66,25 @@ def test_no_step_leaves_every_bit(dispatch):
         assert np.asarray(got[name]).tobytes() == np.asarray(fast[name]).tobytes()
 
 
+def test_one_thing_is_descended_and_a_zero_gradient_has_a_finite_derivative():
+    views, fast = views_of(jax.random.key(0)), fast_of("linear", jax.random.key(1))
+    loss = loss_of("linear", True)
+    for given in ({}, {"loss": loss, "gradient": jax.grad(loss)}):
+        with pytest.raises(InputError, match="either loss= or gradient="):
+            adapt(fast, views, jnp.asarray(1), rate=jnp.ones(()), max_steps=1, **given)
+    padded = views._replace(mask=jnp.zeros_like(views.mask))
+
+    def outer(fast):
+        return jnp.sum(
+            adapt(
+                fast, padded, jnp.asarray(1), loss=loss, rate=jnp.ones(()), max_steps=1,
+                clip=jnp.asarray(0.1),
+            )["w"]
+        )  # fmt: skip
+
+    assert np.isfinite(jax.grad(outer)(fast)["w"]).all()
+
+
 def test_padding_and_other_heads_do_not_matter():
     views, fast = views_of(jax.random.key(0)), fast_of("linear", jax.random.key(1))
     step = lambda v: adapt(  # noqa: E731

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponderttt.inner import FAST_WEIGHTS, Norm, learn
+from ponderttt.inner import (
+    FAST_WEIGHTS,
+    Norm,
+    Views,
+    learn,
+    reconstruction_gradient,
+    reconstruction_loss,
+)
 from ponderttt.inner import limit as limits
 from ponderttt.inner.closed_form import chunkwise, closed_form, effective_rate
 from ponderttt.inner.fast_weights import gelu_and_slope
@@ -240,7 +247,7 @@ def test_many_steps_reach_the_limit_at_the_rate_of_theory(precision):
     mask = jnp.arange(40) < 33
     there = limits.limit(fast, k, v, mask=mask)
     weight = mask.astype(dtype) / 33
-    spectrum = limits.curvature(k, mask)
+    spectrum = limits.curvature(k, mask)[0]
     rate = 1 / spectrum[-1]
 
     def step(fast, _):
@@ -283,6 +290,70 @@ def test_a_ridge_is_the_fixed_point_of_decaying_steps():
     same(here, there, 1e-5)
 
 
+@pytest.mark.parametrize("method", ["closed_form", "chunkwise", "primal", "dual", "limit"])
+def test_heads_and_documents_are_read_apart(method):
+    q, k, v = (jnp.stack([x, x[::-1]])[None] for x in text(13, 12, 4))  # [1, 2, T, d]
+    fast = jax.tree.map(lambda w: jnp.stack([w, 2 * w])[None], weights("linear", 4))
+    rate, steps = jnp.full((1, 2, 12), 0.2), jnp.asarray([[[1] * 12, [2] * 12]])
+    kind: dict = {"method": method}
+    if method in ("dual", "limit"):
+        order = "adapt_first" if method == "dual" else "predict_first"
+        steps, kind = steps[..., ::4].at[0, 1].set(1), kind | {"unit": 4, "order": order}
+    got = learn(fast, q, k, v, rate=rate, steps=steps, **kind)
+    for h in range(2):
+        head = jax.tree.map(lambda w, h=h: w[0, h], fast)
+        one = learn(head, q[0, h], k[0, h], v[0, h], rate=rate[0, h], steps=steps[0, h], **kind)
+        same(jax.tree.map(lambda x, h=h: x[0, h], got), one, 1e-5)
+
+
+def test_bfloat16_is_learned_in_float32():
+    q, k, v = text(14, 64, 8, jnp.bfloat16)
+    fast, rate = weights("linear", 8), jnp.full(64, 0.3)
+    out, last = learn(fast, q, k, v, rate=rate, steps=4)
+    assert out.dtype == jnp.bfloat16 and last["w"].dtype == jnp.float32
+    wide = [x.astype(jnp.float32) for x in (q, k, v)]
+    expected = learn(fast, *wide, rate=rate, steps=4)
+    same(last, expected[1], 1e-6)
+    same(out.astype(jnp.float32), expected[0], 1e-2)
+
+
+def test_the_dual_form_needs_no_bias():
+    q, k, v = text(15, 8, 4)
+    fast = weights("linear", 4, bias=False)
+    arguments = {"rate": jnp.full(8, 0.5), "unit": 4}
+    dual_form, loop = (learn(fast, q, k, v, method=m, **arguments) for m in ("dual", "primal"))
+    same(dual_form, loop, 1e-5)
+
+
+def test_solvers_are_differentiable_where_nothing_is_left_to_do():
+    _, k, v = text(16, 12, 4)
+    k = k.at[:, 3].set(0)  # a direction without any data, and below a unit that is all padding
+
+    def value(k, v, mask):
+        fast = weights("linear", 4)
+        there = limits.limit(fast, k, v, ridge=0.1, mask=mask)
+        near = limits.conjugate_gradient(fast, k, v, ridge=0.1, mask=mask, max_steps=12)
+        return [jnp.sum(jnp.sin(f["w"])) for f in (there, near.fast)]
+
+    for mask in (jnp.arange(12) < 9, jnp.zeros(12, bool)):
+        exact, found = jax.jacrev(value)(k, v, mask)
+        assert np.isfinite(found).all()
+        same(found, exact, 1e-2)
+
+
+@pytest.mark.parametrize(("model", "norm"), [(m, n) for m in FAST_WEIGHTS for n in (True, False)])
+def test_the_layers_gradient_is_that_of_its_loss(model, norm):
+    q, k, v = (jnp.stack(x) for x in zip(text(17, 6, 4), text(18, 6, 4), strict=True))
+    fast = jax.vmap(lambda key: FAST_WEIGHTS[model].init(key, 4, 8))(
+        jax.random.split(jax.random.key(0), 2)
+    )
+    gamma, beta = (jnp.stack([x, x + 0.1]) for x in a_norm(4))
+    views = Views(q, k.at[:, -1].set(jnp.nan), v, gamma, beta, jnp.arange(6) < 5)
+    finite = views._replace(k=k)
+    expected = jax.grad(lambda f: reconstruction_loss(f, finite, model=model, norm=norm))(fast)
+    same(reconstruction_gradient(fast, views, model=model, norm=norm), expected, 1e-5)
+
+
 def test_units_of_several_tokens_predict_first():
     q, k, v = text(11, 12, 4)
     fast, rate = weights("linear", 4), jnp.full(12, 0.3)
@@ -316,6 +387,11 @@ def test_units_of_several_tokens_predict_first():
         ({"model": "cubic"}, "unknown fast weights 'cubic'"),
         ({"rate": jnp.full(12, 9.0)}, "rate of 9 makes the iteration diverge: expected 0 to"),
         ({"rate": jnp.ones(3)}, r"rate has shape \(3,\): expected one a token"),
+        ({"rate": jnp.full(12, -0.1)}, "rate of -0.1 climbs"),
+        ({"rate": jnp.full(12, 9.0), "unit": 4}, "makes the iteration diverge"),
+        ({"position": jnp.ones(3), "unit": 4}, r"position has shape \(3,\): expected \(4,\)"),
+        ({"position": jnp.ones(1)}, "position has shape"),
+        ({"fast": {"w1": jnp.ones((4, 4))}}, "fast weights w1 are not linear: expected w or b, w"),
         ({"v": jnp.ones((12, 5))}, "differ: expected"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.storage import writable_folder
+from ponderttt.types import InputError
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,16 @@ class ConvergenceAnalysisConfig:
     unit_size: int = 256
     """Tokens a unit, which is the model's attention window."""
     train_steps: int = 10
-    """Outer steps that each of the four reconstruction layers is trained for."""
+    """Outer steps that each of the five reconstruction layers is trained for."""
     output_dir: Path | None = None
     """Where the tables go, as CSV."""
     device: Device | None = None
     """Backend; the default is whatever JAX finds."""
     seed: int = 0
+
+    def __post_init__(self):
+        if self.max_batches < 1:
+            raise InputError(f"max_batches is {self.max_batches}: expected 1 or more")
 
 
 def run(config: ConvergenceAnalysisConfig) -> dict[str, Any]:

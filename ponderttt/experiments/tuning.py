@@ -17,7 +17,7 @@ from ponderttt.models.adapters import Adapter, NextToken, Reconstruction
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.policies import Fixed, best_mix
-from ponderttt.storage import cache_folder
+from ponderttt.storage import cache_folder, code_fingerprint
 from ponderttt.training import TrainerConfig, TTTTrainer
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -25,6 +25,8 @@ NEXT_TOKEN_GRID = [(2.0, None), (4.0, 0.05), (8.0, 0.05), (16.0, 0.05), (32.0, 0
 """(rate, clip of the gradient norm) of the additive map; its gradient norm is about 0.16."""
 RECONSTRUCTION_GRID = [(0.25, None), (1.0, None), (4.0, None)]
 """Factors on the learned rates."""
+_CODE = code_fingerprint("types.py", "rollout.py", "inner", "models", "policies", "training")
+"""Slow weights that other code trained are not ours."""
 MIXTURE, NEVER = (0.25, 0.25, 0.25, 0.25), (1.0, 0.0, 0.0, 0.0)
 
 
@@ -124,7 +126,7 @@ def train_layer(
     shape = layer_shape(lm, training, **shape_options)
     layer = TTTLayer(shape, rngs=nnx.Rngs(seed))
     key = fingerprint(
-        lm.fingerprint, repr(config), repr(shape),
+        _CODE, lm.fingerprint, repr(config), repr(shape),
         training.corpus.documents, validation.corpus.documents,
     )  # fmt: skip
     bar = track(range(steps), f"training the TTT layer, {name}", steps)

@@ -5,15 +5,12 @@ On `1/2 ||k W + b - v||^2`, K gradient steps of size `rate` on one token are one
 Axes: T tokens, C tokens a chunk, M = T / C chunks, d head width; `*lead` are heads and documents.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ponderttt.inner.descent import Order
 from ponderttt.inner.fast_weights import Fast, apply_linear
-
-Order = Literal["predict_first", "adapt_first"]
 
 
 def effective_rate(
@@ -22,8 +19,9 @@ def effective_rate(
     """`beta_K = rate * sum_{i<K} (1 - rate * square)^i`: the one step that K steps amount to.
 
     `square` is `||k||^2` (plus 1 with a bias). By doubling, so that there is no cancellation where
-    `rate * square` is small, and K costs log K.
+    `rate * square` is small, and K costs log K. Steps above `max_steps` take `max_steps`.
     """
+    steps = jnp.clip(steps, 0, max_steps)
     shrink = 1 - rate * square
     total, power = jnp.zeros_like(shrink), jnp.ones_like(shrink)  # the sum, and shrink^n
     for bit in reversed(range(max_steps.bit_length())):

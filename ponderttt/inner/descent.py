@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ponderttt.inner.fast_weights import Fast
@@ -12,13 +13,30 @@ from ponderttt.types import InputError
 
 Dispatch = Literal["masked", "switch"]
 DISPATCHES = ("masked", "switch")
+Order = Literal["predict_first", "adapt_first"]
+"""Whether a unit is answered with the weights that it finds, or with those it leaves."""
 
 
 def clip_by_global_norm(grads: Fast, limit: Float[Array, ""]) -> Fast:
     """`grads`, scaled down so that their joint norm is at most `limit`."""
     squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(grads))
-    scale = jnp.minimum(1.0, limit * jax.lax.rsqrt(jnp.maximum(squares, 1e-30)))
+    # The floor's own derivative must be finite: 0 times infinity would reach the outer gradient.
+    scale = jnp.minimum(1.0, limit * jax.lax.rsqrt(jnp.maximum(squares, 1e-20)))
     return jax.tree.map(lambda g: g * scale, grads)
+
+
+def most_steps(steps: int | Int[Array, "*N"], max_steps: int | None) -> int:
+    """The bound on K: `max_steps`, or the most of `steps`; an `InputError` where they disagree."""
+    if isinstance(steps, jax.core.Tracer):
+        if max_steps is None:
+            raise InputError("steps is traced: give max_steps, the most of them")
+        return max_steps
+    low, high = int(np.min(steps)), int(np.max(steps))
+    if low < 0:
+        raise InputError(f"steps is {low}: expected 0 or more")
+    if max_steps is not None and high > max_steps:
+        raise InputError(f"steps is {high}: expected 0 to max_steps = {max_steps}")
+    return high if max_steps is None else max_steps
 
 
 def _scaled(rate: Float[Array, "*H"], leaf: jax.Array) -> jax.Array:
@@ -56,8 +74,7 @@ def adapt(
         raise InputError(f"max_steps is {max_steps}: expected 0 or more")
     if decay is not None and initial is None:
         raise InputError("decay pulls towards the initial weights: give them as initial=")
-    if not isinstance(steps, jax.core.Tracer) and not 0 <= int(steps) <= max_steps:
-        raise InputError(f"steps is {int(steps)}: expected 0 to max_steps = {max_steps}")
+    most_steps(steps, max_steps)
 
     if (loss is None) == (gradient is None):
         raise InputError("adapt descends one thing: give it either loss= or gradient=")

@@ -7,7 +7,7 @@
 | `closed_form` | linear, no norm, units of one token | one rank-1 step a token, whatever K is |
 | `chunkwise` | the same | matrix products, 16 tokens at once, whatever K is |
 | `limit` | linear, no norm | one linear solve a unit: infinitely many steps |
-| `conjugate_gradient` | linear, no norm | as many products a unit as its residual asks for |
+| `conjugate_gradient` | linear, no norm | K iterations a unit, idle once its residual is small |
 """
 
 from functools import partial
@@ -15,12 +15,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ponderttt.inner import closed_form, limit, mini_batch
-from ponderttt.inner.closed_form import Order
-from ponderttt.inner.descent import adapt
+from ponderttt.inner.descent import Order, adapt, most_steps
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
 from ponderttt.inner.objectives import Norm, answer, weighted_gradient
 from ponderttt.types import InputError
@@ -52,7 +50,8 @@ def learn(
     A unit's gradient is `sum_j rate[j] dl_j/dW / U` over its tokens. `predict_first` answers a unit
     with the weights that it finds. `adapt_first` answers token i with the steps that the unit's
     tokens up to i have caused, `position[i] * sum_{j<=i} rate[j] dl_j/dW` (`position` is 1/U unless
-    given): causal for one step, or for units of one token, and refused otherwise.
+    given): causal for one step, or for units of one token, and refused otherwise. Keys in bfloat16
+    are learned in float32, and answered in bfloat16.
 
     `steps` is K, for all N units or for each (`max_steps` bounds it, and is needed under jit).
     `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
@@ -61,17 +60,26 @@ def learn(
     *lead, length, _ = q.shape
     if unit < 1 or length % unit:
         raise InputError(f"a unit of {unit} tokens does not divide a text of {length} tokens")
-    max_steps = _most(steps, max_steps)
+    max_steps = most_steps(steps, max_steps)
     method = _choose(method, model, norm, unit, order, max_steps)
-    _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method)
-    _check_stable(fast, k, rate, norm, unit, method)
-    steps = jnp.broadcast_to(jnp.asarray(steps, jnp.int32), (*lead, length // unit))
+    _check(fast, q, k, v, rate, position, model, norm, unit, order, max_steps, method)
+    if position is None:
+        position = jnp.full(unit, 1 / unit, rate.dtype)
+    if norm is None and model == "linear" and method not in ("limit", "conjugate_gradient"):
+        _check_stable(k, rate, position, "b" in fast, unit, order)
+    if q.dtype == jnp.bfloat16:
+        wide = [x.astype(jnp.float32) for x in (q, k, v)]
+        out, fast = learn(
+            fast, *wide, rate=rate, steps=steps, max_steps=max_steps, unit=unit, position=position,
+            model=model, norm=norm, order=order, method=method,
+        )  # fmt: skip
+        return out.astype(q.dtype), fast
+    steps = jnp.clip(jnp.asarray(steps, jnp.int32), 0, max_steps)
+    steps = jnp.broadcast_to(steps, (*lead, length // unit))
     if method in ("closed_form", "chunkwise"):
         descend = closed_form.closed_form if method == "closed_form" else closed_form.chunkwise
         return descend(fast, q, k, v, rate, steps, max_steps=max_steps, order=order)
     if order == "adapt_first" and unit > 1:
-        if position is None:
-            position = jnp.full(unit, 1 / unit, q.dtype)
         # A unit that takes no step is one whose tokens pull at nothing.
         rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit, axis=-1))
         if method == "dual":
@@ -115,20 +123,6 @@ def _by_unit(fast, q, k, v, rate, steps, norm, *, unit, max_steps, model, order,
     return out.reshape(q.shape), fast
 
 
-def _most(steps, max_steps: int | None) -> int:
-    """The bound on K, checked against `steps` where those are known."""
-    if isinstance(steps, jax.core.Tracer):
-        if max_steps is None:
-            raise InputError("steps is traced: give max_steps, the most of them")
-        return max_steps
-    low, high = int(np.min(steps)), int(np.max(steps))
-    if low < 0:
-        raise InputError(f"steps is {low}: expected 0 or more")
-    if max_steps is not None and high > max_steps:
-        raise InputError(f"steps is {high}: expected 0 to max_steps = {max_steps}")
-    return high if max_steps is None else max_steps
-
-
 def _choose(method: Method, model, norm, unit, order, max_steps) -> Method:
     if method not in ("auto", *METHODS):
         raise InputError(f"unknown method {method!r}: expected auto, {', '.join(METHODS)}")
@@ -139,7 +133,7 @@ def _choose(method: Method, model, norm, unit, order, max_steps) -> Method:
     return "dual" if unit > 1 and order == "adapt_first" and max_steps <= 1 else "primal"
 
 
-def _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method) -> None:
+def _check(fast, q, k, v, rate, position, model, norm, unit, order, max_steps, method) -> None:
     if model not in FAST_WEIGHTS:
         raise InputError(f"unknown fast weights {model!r}: expected {', '.join(FAST_WEIGHTS)}")
     if not q.shape == k.shape == v.shape:
@@ -148,6 +142,18 @@ def _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method) -> 
         )
     if rate.shape != q.shape[:-1]:
         raise InputError(f"rate has shape {rate.shape}: expected one a token, {q.shape[:-1]}")
+    names = {"linear": [{"w"}, {"w", "b"}], "mlp": [{"w1", "b1", "w2", "b2"}]}[model]
+    if set(fast) not in names:
+        raise InputError(
+            f"fast weights {', '.join(sorted(fast))} are not {model}: expected "
+            f"{' or '.join(', '.join(sorted(each)) for each in names)}"
+        )
+    within = order == "adapt_first" and unit > 1
+    if position is not None and (not within or position.shape != (unit,)):
+        raise InputError(
+            f"position has shape {position.shape}: expected ({unit},), for adapt_first on units of "
+            "several tokens only"
+        )
     linear = model == "linear" and norm is None
     kind = f"{model} fast weights {'without a' if norm is None else 'with the'} norm"
     if method not in ("primal", "dual") and not linear:
@@ -163,25 +169,35 @@ def _check(fast, q, k, v, rate, model, norm, unit, order, max_steps, method) -> 
             "dual is one step answered token by token within a unit of several tokens, not "
             f"{max_steps} steps, {order}, units of {unit}: use primal"
         )
-    if order == "adapt_first" and unit > 1 and method != "dual" and max_steps > 1:
+    if within and method not in ("primal", "dual") or within and max_steps > 1:
         raise InputError(
-            f"adapt_first with {max_steps} steps on units of {unit} tokens would answer a token "
-            "from itself and later ones: use predict_first"
-        )
-    if order == "adapt_first" and unit > 1 and method in ("limit", "conjugate_gradient"):
-        raise InputError(
-            f"adapt_first with the {method} of units of {unit} tokens would answer a token from "
-            "later ones: use predict_first"
+            f"adapt_first with {max_steps} steps of {method} on units of {unit} tokens would "
+            "answer a token from itself and later ones: use predict_first"
         )
 
 
-def _check_stable(fast, k, rate, norm, unit, method) -> None:
-    """Refuse a rate that a linear iteration diverges at (where the values are known)."""
-    solved = method in ("limit", "conjugate_gradient")
-    known = not any(isinstance(x, jax.core.Tracer) for x in (k, rate))
-    if not known or solved or norm is not None or not set(fast) <= {"w", "b"}:
+def _check_stable(k, rate, position, bias, unit, order) -> None:
+    """Refuse rates that a linear iteration diverges at, where the values are known."""
+    if any(isinstance(x, jax.core.Tracer) for x in (k, rate, position)):
         return
     with jax.ensure_compile_time_eval():
         units = k.reshape(-1, unit, k.shape[-1])
-        bounds = jax.vmap(partial(limit.largest_stable_rate, bias="b" in fast))(units)
-    limit.check_rate(float(np.max(np.abs(rate))), float(np.min(bounds)))
+        share = position[-1] if order == "adapt_first" else 1 / unit
+        weight = rate.reshape(-1, unit) * share
+        if unit == 1:
+            largest = jnp.max(weight[:, 0] * (jnp.sum(units[:, 0] ** 2, axis=-1) + bias))
+        else:
+            # A step of rates w_j contracts if the eigenvalues of sum_j w_j k_j' k_j are below 2.
+            rows = units * jnp.sqrt(jnp.maximum(weight, 0))[..., None] * unit**0.5
+            ones = jnp.sqrt(jnp.maximum(weight, 0))[..., None] * unit**0.5
+            rows = jnp.concatenate([rows, ones], axis=-1) if bias else rows
+            values = jax.vmap(lambda x: limit.curvature(x, bias=False)[0])(rows)
+            largest = jnp.max(values)
+    if float(jnp.min(rate)) < 0:
+        raise InputError(f"an inner rate of {float(jnp.min(rate)):g} climbs: expected 0 or more")
+    if float(largest) > 2:
+        top = float(jnp.max(rate))
+        raise InputError(
+            f"an inner rate of {top:g} makes the iteration diverge: expected at most "
+            f"{top * 2 / float(largest):.4g}, the largest stable rate here"
+        )

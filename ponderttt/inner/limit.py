@@ -2,7 +2,8 @@
 
 On `l(W) = 1/2 mean_t ||k_t W + b - v_t||^2` gradient descent converges, if it does, at the rate
 `max |1 - rate * eigenvalue|` to the least-squares solution nearest to where it began.
-Axes: U tokens of the unit, d head width. One head; vmap over heads and documents.
+Axes: U tokens of the unit, d head width, e = d + 1 with a bias, else d. One head; vmap over the
+rest.
 """
 
 from typing import NamedTuple
@@ -36,7 +37,8 @@ def _keys(k: Float[Array, "U d"], mask: Bool[Array, "U"] | None, bias: bool):
     return _rows(jnp.concatenate([k, ones], axis=-1), mask)
 
 
-def _joined(fast: Fast) -> Float[Array, "e d"]:
+def joined(fast: Fast) -> Float[Array, "e d"]:
+    """The weights with the bias as their last row: what multiplies a key and a 1."""
     if not set(fast) <= {"w", "b"}:
         raise InputError(
             f"fast weights {', '.join(sorted(fast))}: the limit is known for linear ones without "
@@ -45,32 +47,23 @@ def _joined(fast: Fast) -> Float[Array, "e d"]:
     return jnp.concatenate([fast["w"], fast["b"][None]]) if "b" in fast else fast["w"]
 
 
-def _parted(fast: Fast, joined: Float[Array, "e d"]) -> Fast:
-    return {"w": joined[:-1], "b": joined[-1]} if "b" in fast else {"w": joined}
+def _parted(fast: Fast, whole: Float[Array, "e d"]) -> Fast:
+    return {"w": whole[:-1], "b": whole[-1]} if "b" in fast else {"w": whole}
 
 
 def curvature(
     k: Float[Array, "U d"], mask: Bool[Array, "U"] | None = None, *, bias: bool = True
-) -> Float[Array, "e"]:
-    """Eigenvalues of the unit's loss, ascending: what every rate of convergence follows from."""
+) -> tuple[Float[Array, "e"], Float[Array, "e e"]]:
+    """Eigenvalues, ascending, and eigenvectors of the unit's loss: all rates follow from them."""
     x = _keys(k, mask, bias)
-    return jnp.linalg.eigvalsh(x.T @ x)
+    return jnp.linalg.eigh(x.T @ x)
 
 
 def largest_stable_rate(
     k: Float[Array, "U d"], mask: Bool[Array, "U"] | None = None, *, bias: bool = True
 ) -> Float[Array, ""]:
     """Below it gradient descent on the unit converges: 2 over the largest eigenvalue."""
-    return 2 / curvature(k, mask, bias=bias)[-1]
-
-
-def check_rate(rate: float, bound: float) -> None:
-    """An `InputError` that names the largest stable rate, if `rate` makes the iteration diverge."""
-    if not 0 <= rate <= bound:
-        raise InputError(
-            f"an inner rate of {rate:g} makes the iteration diverge: expected 0 to {bound:.4g}, "
-            "the largest stable rate here"
-        )
+    return 2 / curvature(k, mask, bias=bias)[0][-1]
 
 
 def limit(
@@ -87,12 +80,12 @@ def limit(
     `ridge/2 ||W - W_0||^2` to the loss.
     """
     x = _keys(k, mask, "b" in fast)
-    error = x @ _joined(fast) - _rows(v, mask)
+    error = x @ joined(fast) - _rows(v, mask)
     if isinstance(ridge, float | int) and ridge == 0:
-        return _parted(fast, _joined(fast) - jnp.linalg.pinv(x) @ error)
+        return _parted(fast, joined(fast) - jnp.linalg.pinv(x) @ error)
     gram = x.T @ x + ridge * jnp.eye(x.shape[1], dtype=x.dtype)
     move = jax.scipy.linalg.solve(gram, x.T @ error, assume_a="pos")
-    return _parted(fast, _joined(fast) - move)
+    return _parted(fast, joined(fast) - move)
 
 
 def conjugate_gradient(
@@ -111,17 +104,17 @@ def conjugate_gradient(
     One masked scan of `max_steps`, so that it is differentiable.
     """
     x = _keys(k, mask, "b" in fast)
-    residual = x.T @ (_rows(v, mask) - x @ _joined(fast))  # of (X'X + ridge) move = residual
+    residual = x.T @ (_rows(v, mask) - x @ joined(fast))  # of (X'X + ridge) move = residual
     first = jnp.sum(residual**2)
 
     def iterate(carry, _):
         move, residual, direction, norm, taken = carry
         going = jnp.sum(norm) > tolerance**2 * first
         curved = x.T @ (x @ direction) + ridge * direction
-        along = norm / jnp.maximum(jnp.sum(direction * curved, axis=0), 1e-30)  # one a column
+        along = _ratio(norm, jnp.sum(direction * curved, axis=0))  # one a column
         moved, left = move + along[None] * direction, residual - along[None] * curved
         new = jnp.sum(left**2, axis=0)
-        turned = left + (new / jnp.maximum(norm, 1e-30))[None] * direction
+        turned = left + _ratio(new, norm)[None] * direction
         after = (moved, left, turned, new, taken + 1)
         return jax.tree.map(lambda a, b: jnp.where(going, a, b), after, carry), None
 
@@ -130,4 +123,10 @@ def conjugate_gradient(
         jnp.zeros((), jnp.int32),
     )  # fmt: skip
     (move, *_, taken), _ = jax.lax.scan(iterate, start, None, length=max_steps)
-    return Solved(_parted(fast, _joined(fast) + move), taken)
+    return Solved(_parted(fast, joined(fast) + move), taken)
+
+
+def _ratio(a: Float[Array, "d"], b: Float[Array, "d"]) -> Float[Array, "d"]:
+    """A / b, and 0 where b is 0: with finite derivatives there as well."""
+    there = b > 0
+    return jnp.where(there, a / jnp.where(there, b, 1), 0)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, gelu_and_slope
+from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_and_slope
 from ponderttt.inner.objectives import Norm, answer, output_gradient, weighted_gradient
 
 
@@ -89,7 +89,8 @@ def dual(
     q, k, v, token = (batches(x) for x in (q, k, v, rates.token[..., None]))
     position = rates.position.reshape((1,) * (token.ndim - 2) + (b, 1))
     eta = jnp.tril(position * jnp.swapaxes(token, -1, -2))  # M *lead b b
-    reach = eta * (q @ jnp.swapaxes(k, -1, -2) + 1)  # 1: the bias is a key of its own
+    # A bias is one more key, equal to 1.
+    reach = eta * (q @ jnp.swapaxes(k, -1, -2) + (model != "linear" or "b" in fast))
     step = _dual_linear if model == "linear" else _dual_mlp
 
     def read(fast, x):
@@ -103,10 +104,11 @@ def dual(
 def _dual_linear(fast, x, norm):
     q, k, v, eta, reach = x
     b = q.shape[-2]
-    z = jnp.concatenate([k, q], axis=-2) @ fast["w"] + fast["b"][..., None, :]
+    z = apply_linear(fast, jnp.concatenate([k, q], axis=-2))
     g = output_gradient(z[..., :b, :], k, v, norm)
     out = answer(z[..., b:, :] - reach @ g, q, norm)
-    return _moved(fast, eta, {"w": (k, g), "b": (None, g)}), out
+    pairs = {"w": (k, g), "b": (None, g)}
+    return _moved(fast, eta, {name: pairs[name] for name in fast}), out
 
 
 def _dual_mlp(fast, x, norm):

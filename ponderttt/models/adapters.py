@@ -214,6 +214,8 @@ class ReconstructionLimit(Reconstruction):
         """The way to the limit: Newton's step on a quadratic."""
         if self.layer.config.norm or self.layer.config.fast_weight != "linear":
             raise InputError("the limit is known for linear fast weights without a norm: use adapt")
+        if self.clip is not None or self.decay is not None:
+            raise InputError("a step to the limit takes neither a clip nor a decay: leave them out")
         views = view[1]
         there = jax.vmap(lambda fast, k, v: limit(fast, k, v, mask=views.mask))(
             fast, views.k, views.v

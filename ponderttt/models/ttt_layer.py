@@ -16,6 +16,7 @@ from ponderttt.inner import (
     reconstruction_gradient,
     reconstruction_loss,
 )
+from ponderttt.inner.descent import most_steps
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.types import InputError
 
@@ -131,8 +132,7 @@ class TTTLayer(nnx.Module):
             refuse_nan(hidden)
         if t % unit:
             raise InputError(f"chunk_size {unit} does not divide the sequence length {t}")
-        if max_steps is None:
-            max_steps = int(jnp.max(jnp.asarray(steps)))
+        max_steps = most_steps(steps, max_steps)
         allocation = jnp.broadcast_to(jnp.asarray(steps), (b, t // unit))
         mask = jnp.ones(unit, bool)
 

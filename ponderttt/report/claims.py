@@ -42,12 +42,22 @@ def _effect_not_negative(evidence: Evidence) -> str:
     return SUPPORTED if evidence.effect >= 0 else NOT_SUPPORTED
 
 
+MARGIN = 0.001
+"""Nats per token that are not worth telling apart."""
+
+
+def _not_worse(evidence: Evidence) -> str:
+    low, high = evidence.low + MARGIN, evidence.high + MARGIN
+    return _interval_above_zero(Evidence(evidence.effect, low, high, evidence.n))
+
+
 def _at_most_a_tenth(evidence: Evidence) -> str:
     return SUPPORTED if evidence.effect <= 0.1 else NOT_SUPPORTED
 
 
 ABOVE_ZERO = Test("95 % interval is above zero", _interval_above_zero)
 NOT_NEGATIVE = Test("smallest margin is not negative", _effect_not_negative)
+NOT_WORSE = Test(f"95 % interval is above -{MARGIN:g}", _not_worse)
 WITHIN_A_TENTH = Test(
     "largest relative difference is at most 0.1", _at_most_a_tenth, "effects are that difference"
 )

@@ -43,7 +43,7 @@ class ConvergenceConfig:
             raise InputError(
                 f"k_values {list(steps)}: expected 1 and more of them, each once, ascending"
             )
-        if min(self.conditions) <= 1 or max(self.conditions) > 1000:
+        if not all(isinstance(c, int | float) and 1.5 <= c <= 1000 for c in self.conditions):
             raise InputError(
-                f"conditions {list(self.conditions)}: expected numbers above 1 and up to 1000"
+                f"conditions {list(self.conditions)}: expected numbers from 1.5 to 1000"
             )

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from ponderttt.inner import learn
 from ponderttt.inner.fast_weights import Fast
-from ponderttt.inner.limit import curvature, largest_stable_rate, limit
+from ponderttt.inner.limit import curvature, joined, largest_stable_rate, limit
 from ponderttt.inner.objectives import weighted_gradient
 
 TOKENS, WIDTH = 128, 32  # of the made problems
@@ -26,7 +26,7 @@ class Descent(NamedTuple):
     `gap` is the distance to the limit, `expected` what theory makes of it (both over the first),
     `excess` the inner loss over the limit's, over the first; `dual` the gap after the dual form of
     the whole unit. `slowest` is `max |1 - rate * eigenvalue|`, `condition` the spread of those that
-    are not 0.
+    are not 0, `stable` the largest rate that converges.
     """
 
     gap: Float[Array, "S"]
@@ -35,13 +35,14 @@ class Descent(NamedTuple):
     dual: Float[Array, ""]
     slowest: Float[Array, ""]
     condition: Float[Array, ""]
+    stable: Float[Array, ""]
 
 
 def descend(fast: Fast, k: Float[Array, "U d"], v: Float[Array, "U d"], steps: int) -> Descent:
     """`steps` steps on one unit, at the rate 1 / largest eigenvalue (half the largest stable)."""
     unit = k.shape[0]
     there = limit(fast, k, v)
-    spectrum = curvature(k)
+    spectrum, modes = curvature(k)
     rate = 1 / spectrum[-1]
     weight = jnp.full(unit, 1 / unit)
 
@@ -65,21 +66,19 @@ def descend(fast: Fast, k: Float[Array, "U d"], v: Float[Array, "U d"], steps: i
     real = spectrum > 1e-6 * spectrum[-1]
     return Descent(
         jnp.concatenate([jnp.ones(1), gaps / first]),
-        _expected(fast, there, k, rate, steps) / first,
+        _expected(joined(fast) - joined(there), 1 - rate * spectrum, modes, steps) / first,
         jnp.concatenate([jnp.ones(1), losses / above]),
         distance(after) / first,
         jnp.max(jnp.where(real, jnp.abs(1 - rate * spectrum), 0)),
         spectrum[-1] / jnp.min(jnp.where(real, spectrum, jnp.inf)),
+        2 / spectrum[-1],
     )
 
 
-def _expected(fast, there, k, rate, steps):
+def _expected(gap, shrink, modes, steps):
     """The gap in the eigenvectors' coordinates: each shrinks by its own factor at every step."""
-    x = jnp.concatenate([k, jnp.ones((len(k), 1))], axis=-1) * len(k) ** -0.5
-    values, vectors = jnp.linalg.eigh(x.T @ x)
-    gap = jnp.concatenate([fast["w"] - there["w"], (fast["b"] - there["b"])[None]])
-    along = jnp.sum((vectors.T @ gap) ** 2, axis=-1)
-    powers = jnp.abs(1 - rate * values)[None] ** jnp.arange(steps + 1)[:, None]
+    along = jnp.sum((modes.T @ gap) ** 2, axis=-1)
+    powers = jnp.abs(shrink)[None] ** jnp.arange(steps + 1)[:, None]
     return jnp.sqrt(jnp.sum(powers**2 * along[None], axis=-1))
 
 
@@ -127,6 +126,7 @@ def _views(graph, state, hidden):
     return layer.initial_fast(), views.k, views.v
 
 
+_stable_rates = jax.jit(jax.vmap(jax.vmap(largest_stable_rate)))
 _descend_all = jax.jit(jax.vmap(descend, in_axes=(0, 0, 0, None)), static_argnums=3)
 
 
@@ -145,4 +145,4 @@ def of_document(layer, hidden: Float[np.ndarray, "N U D"], steps: int) -> Descen
 def stable_rates(layer, hidden: Float[np.ndarray, "N U D"]) -> np.ndarray:
     """The largest stable rate of every unit and head, [N, H]."""
     _, k, _ = _views(*nnx.split(layer), hidden)
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(largest_stable_rate)))(k))
+    return np.asarray(_stable_rates(k))

@@ -84,7 +84,10 @@ def run(config: ConvergenceConfig) -> Result:
 def _train(
     lm: TransformerLM, config: ConvergenceConfig, training: Texts, validation: Texts
 ) -> tuple[dict[str, TTTLayer], list[pd.DataFrame]]:
-    """Layers by what they were trained with: TTT-Linear, and the plain map that has a limit."""
+    """Layers by what they were trained with: TTT-Linear, and the plain map that has a limit.
+
+    `rate 0` never took a step: the control that says what the slow weights alone are worth.
+    """
     steady = _steady_rate(lm, config, training)
     # Probabilities of 0, 1, 2 and 4 steps a unit.
     one, four = (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
@@ -92,6 +95,7 @@ def _train(
         "K = 1": {"mixture": one},
         "K = 4": {"mixture": four},
         "ascent, K = 1": {"mixture": one, "rate_scale": -1.0},
+        "rate 0": {"mixture": tuning.NEVER},
         "plain, K = 1": {"mixture": one, "norm": False, "base_rate": steady},
     }
     layers, histories = {}, []
@@ -118,6 +122,7 @@ def _ways(
     config: ConvergenceConfig, next_token: NextToken, layers: dict[str, TTTLayer]
 ) -> Iterator[Way]:
     steps = (0, *config.k_values)
+    yield Way("reconstruction", "rate 0", "descent", Reconstruction.of(layers["rate 0"]), 0)
     yield from (Way("next_token", "", "descent", next_token, k) for k in steps)
     uphill = dataclasses.replace(next_token, rate=-next_token.rate)
     yield from (Way("next_token", "", "ascent", uphill, k) for k in ASCENTS)
@@ -170,7 +175,7 @@ def _descents(config: ConvergenceConfig, plain: TTTLayer, test: Texts) -> pd.Dat
     for i in track(range(len(test)), "descents on real states", len(test)):
         descents = problems.of_document(plain, np.asarray(test.corpus.hidden[i]), most)
         frames.append(
-            tables.descents(descents, config.k_values).assign(
+            tables.descents(descents, config.k_values, np.asarray(plain.rate())).assign(
                 source=test.sources[i], path=test.paths[i], document=i
             )
         )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ponderttt.evaluation.statistics import cluster_interval
@@ -38,8 +39,13 @@ def made(descents: list[tuple[float, int, Descent]], k_values: tuple[int, ...]) 
     return pd.concat(frames, ignore_index=True)
 
 
-def descents(descents: Descent, k_values: tuple[int, ...]) -> pd.DataFrame:
-    """One row per K of one document: means over its units and heads (leaves [n, ...])."""
+def descents(
+    descents: Descent, k_values: tuple[int, ...], rate: Float[np.ndarray, "H"]
+) -> pd.DataFrame:
+    """One row per K of one document: means over its units and heads (leaves [N * H, ...]).
+
+    `unstable` is the share of units and heads on which `rate`, the layer's own, would diverge.
+    """
     index = np.asarray([0, *k_values])
 
     def mean(x: ArrayLike) -> np.ndarray:
@@ -53,6 +59,7 @@ def descents(descents: Descent, k_values: tuple[int, ...]) -> pd.DataFrame:
             "excess": mean(descents.excess),
             "dual": float(np.mean(descents.dual)),
             "condition": float(np.median(descents.condition)),
+            "unstable": float(np.mean(rate[None] > np.reshape(descents.stable, (-1, len(rate))))),
         }
     )
 

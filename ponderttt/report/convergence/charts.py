@@ -6,18 +6,19 @@ import pandas as pd
 
 from ponderttt.experiments.result import Result
 from ponderttt.report import renderer
-from ponderttt.report.convergence.names import PANELS, labels
+from ponderttt.report.convergence.names import PANELS, TRAININGS, labels
 
 SOURCE_COLOURS = [renderer.BLUE, renderer.GREEN, renderer.ORANGE, renderer.PURPLE]
-WAY_COLOURS = {
-    "descent": renderer.BLUE,
-    "ascent": renderer.VERMILION,
-    "trained at K = 1": renderer.BLUE,
-    "trained at K = 4": renderer.GREEN,
-    "trained at K = 1, ascending": renderer.ORANGE,
-    "trained to ascend": renderer.VERMILION,
-    "plain, trained at K = 1": renderer.PURPLE,
-}
+TRAINING_COLOURS = dict(
+    zip(
+        TRAININGS.values(),
+        (
+            renderer.BLUE, renderer.SKY, renderer.GREEN, renderer.VERMILION, renderer.GREY,
+            renderer.PURPLE,
+        ),
+        strict=True,
+    )
+)  # fmt: skip
 
 
 def gap_by_steps(result: Result) -> alt.HConcatChart:
@@ -34,12 +35,14 @@ def gap_by_steps(result: Result) -> alt.HConcatChart:
             scale=alt.Scale(domain=sources, range=SOURCE_COLOURS[: len(sources)]),
         ),
     )
-    gap = alt.Y("gap:Q", title="distance to the limit", scale=alt.Scale(type="log", nice=False))
+    log = alt.Scale(type="log", nice=False)
+    gap = alt.Y("gap:Q", title="distance to the limit", scale=log)
+    expected = alt.Y("expected:Q", title="distance to the limit", scale=log)
     tooltip = [
         "source", "steps", *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("gap", "expected")),
     ]  # fmt: skip
     left = alt.layer(
-        base.mark_line(strokeDash=[5, 4], opacity=0.7).encode(y=alt.Y("expected:Q", title=None)),
+        base.mark_line(strokeDash=[5, 4], opacity=0.7).encode(y=expected),
         base.mark_point(filled=True, size=45, opacity=1).encode(y=gap, tooltip=tooltip),
         base.transform_filter("datum.dual != null")
         .mark_point(shape="square", size=170, strokeWidth=1.6)
@@ -111,7 +114,7 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
     # The limit stands one doubling after the last K.
     data["at"] = np.log2(data["steps"].replace(np.inf, 2 * finite[-1]))
     data["K"] = data["steps"].map(lambda k: "limit" if np.isinf(k) else f"{k:g}")
-    ways = [way for way in WAY_COLOURS if way in set(data["way"])]
+    shown = [name for name in TRAINING_COLOURS if name in set(data["training"])]
     last = float(np.log2(2 * finite[-1]))
     axis = alt.Axis(
         values=[*(float(np.log2(k)) for k in finite), last],
@@ -121,10 +124,17 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
         x=alt.X("at:Q", title="inner steps K on every unit", axis=axis),
         y=alt.Y("gain:Q", title="gain over no step (nats per token)"),
         color=alt.Color(
-            "way:N",
+            "training:N",
             title=None,
-            scale=alt.Scale(domain=ways, range=[WAY_COLOURS[way] for way in ways]),
+            scale=alt.Scale(domain=shown, range=[TRAINING_COLOURS[name] for name in shown]),
+            legend=alt.Legend(columns=3, labelLimit=250),
         ),
+        strokeDash=alt.StrokeDash(
+            "direction:N",
+            title=None,
+            scale=alt.Scale(domain=["descent", "ascent"], range=[[1, 0], [4, 3]]),
+        ),
+        detail="training:N",
     )
     zero = (
         alt.Chart(alt.InlineData(values=[{}]))
@@ -138,7 +148,7 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
             base.mark_line(strokeWidth=1.5, opacity=0.7),
             base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
             base.mark_point(filled=True, size=45, opacity=1).encode(
-                tooltip=["way:N", "K:N", *numbers]
+                tooltip=["training:N", "direction:N", "K:N", *numbers]
             ),
             data=data,
         )

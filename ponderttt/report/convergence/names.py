@@ -2,29 +2,20 @@
 
 import pandas as pd
 
-PANELS = {
-    "next_token": "next-token",
-    "reconstruction": "reconstruction",
-    "plain": "reconstruction",
+PANELS = {"next_token": "next-token", "reconstruction": "reconstruction", "plain": "reconstruction"}
+TRAININGS = {
+    ("next_token", ""): "no training",
+    ("reconstruction", "K = 1"): "trained at K = 1",
+    ("reconstruction", "K = 4"): "trained at K = 4",
+    ("reconstruction", "ascent, K = 1"): "trained to ascend, K = 1",
+    ("reconstruction", "rate 0"): "trained at rate 0",
+    ("plain", "K = 1"): "without norm, trained at K = 1",
 }
 
 
 def labels(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with `panel` (the objective's name) and `way` (how it was trained and steps)."""
+    """`table` with `panel`, the objective's name, and `training`, that of the slow weights."""
     return table.assign(
         panel=table["objective"].map(PANELS),
-        way=[
-            way_name(*way)
-            for way in table[["objective", "trained", "direction"]].itertuples(index=False)
-        ],
+        training=[TRAININGS[way] for way in zip(table["objective"], table["trained"], strict=True)],
     )
-
-
-def way_name(objective: str, trained: str, direction: str) -> str:
-    """One way to read, in words."""
-    if objective == "next_token":
-        return direction
-    if trained.startswith("ascent"):
-        return "trained to ascend"
-    name = f"{'plain, ' if objective == 'plain' else ''}trained at {trained}"
-    return f"{name}, ascending" if direction == "ascent" else name

@@ -14,17 +14,23 @@ def gains(result: Result) -> markdown.Markdown:
     table = labels(result.tables["gains"])
     steps = [k for k in sorted(table["steps"].unique()) if k > 0]
     rows = []
-    for (panel, way), group in table.groupby(["panel", "way"], sort=False):
+    keys = ["panel", "training", "direction"]
+    for (panel, training, direction), group in table.groupby(keys, sort=False):
         by_steps = group.set_index("steps").to_dict("index")
         cells = [_millinats(by_steps[k]) if k in by_steps else "" for k in steps]
         still = f"{by_steps[0]['loss']:.4f}" if 0 in by_steps else ""
-        rows.append([str(panel), str(way), still, *cells])
+        rows.append([str(panel), f"{training}, {direction}", still, *cells])
     heads = ["limit" if np.isinf(k) else f"K = {k:g}" for k in steps]
     count = result.scalars["test_documents"]
+    unstable = result.tables["descents"]["unstable"].mean()
     return markdown.join(
         f"**Loss** without any step, in nats per token, and **gain** of K steps on every unit over "
         f"it, in thousandths of a nat with 95 % intervals ({count} test documents).",
-        markdown.table(("objective", "", "K = 0", *heads), rows, left=2),
+        markdown.table(("objective", "slow weights", "K = 0", *heads), rows, left=2),
+        "Next-token has no slow weights: its K = 0 is the frozen model. One rate, tuned on training "
+        "documents for K = 1 and K = 4 together, serves every K. "
+        f"The learned rates of the layer without norm would diverge, if they went on, on "
+        f"{unstable:.1%} of the units and heads.",
     )
 
 
