@@ -69,9 +69,9 @@ def test_no_step_leaves_every_bit(dispatch):
 def test_one_thing_is_descended_and_a_zero_gradient_has_a_finite_derivative():
     views, fast = views_of(jax.random.key(0)), fast_of("linear", jax.random.key(1))
     loss = loss_of("linear", True)
-    for given in ({}, {"loss": loss, "gradient": jax.grad(loss)}):
+    for things in ({}, {"loss": loss, "gradient": jax.grad(loss)}):
         with pytest.raises(InputError, match="either loss= or gradient="):
-            adapt(fast, views, jnp.asarray(1), rate=jnp.ones(()), max_steps=1, **given)
+            adapt(fast, views, jnp.asarray(1), rate=jnp.ones(()), max_steps=1, **things)
     padded = views._replace(mask=jnp.zeros_like(views.mask))
 
     def outer(fast):

@@ -27,8 +27,8 @@ def gains(result: Result) -> markdown.Markdown:
         f"**Loss** without any step, in nats per token, and **gain** of K steps on every unit over "
         f"it, in thousandths of a nat with 95 % intervals ({count} test documents).",
         markdown.table(("objective", "slow weights", "K = 0", *heads), rows, left=2),
-        "Next-token has no slow weights: its K = 0 is the frozen model. One rate, tuned on training "
-        "documents for K = 1 and K = 4 together, serves every K. "
+        "Next-token has no slow weights: its K = 0 is the frozen model. One rate, tuned on "
+        "training documents for K = 1 and K = 4 together, serves every K. "
         f"The learned rates of the layer without norm would diverge, if they went on, on "
         f"{unstable:.1%} of the units and heads.",
     )
