@@ -108,10 +108,10 @@ def test_the_primal_loop_is_the_plain_loop(precision, model, normed):
     same(got, expected, tolerance)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
-    seed=st.integers(0, 1000), length=st.sampled_from([1, 7, 16, 40]), rate=st.floats(1e-4, 0.95),
-    most=st.sampled_from([1, 3, 8]),
+    seed=st.integers(0, 1000), length=st.sampled_from([7, 40]), rate=st.floats(1e-4, 0.95),
+    most=st.sampled_from([1, 8]),
 )  # fmt: skip
 def test_any_rate_and_any_steps(seed, length, rate, most):
     q, k, v = text(seed, length, 6)
@@ -385,7 +385,7 @@ def test_units_of_several_tokens_predict_first():
         ({"unit": 4, "steps": 2}, "use predict_first"),
         ({"method": "newton"}, "unknown method 'newton': expected auto, primal"),
         ({"model": "cubic"}, "unknown fast weights 'cubic'"),
-        ({"rate": jnp.full(12, 9.0)}, "rate of 9 makes the iteration diverge: expected 0 to"),
+        ({"rate": jnp.full(12, 9.0)}, "rate of 9 makes the iteration diverge: expected at most"),
         ({"rate": jnp.ones(3)}, r"rate has shape \(3,\): expected one a token"),
         ({"rate": jnp.full(12, -0.1)}, "rate of -0.1 climbs"),
         ({"rate": jnp.full(12, 9.0), "unit": 4}, "makes the iteration diverge"),

@@ -31,7 +31,8 @@ def most_steps(steps: int | Int[Array, "*N"], max_steps: int | None) -> int:
         if max_steps is None:
             raise InputError("steps is traced: give max_steps, the most of them")
         return max_steps
-    low, high = int(np.min(steps)), int(np.max(steps))
+    known = np.asarray(steps)
+    low, high = int(known.min()), int(known.max())
     if low < 0:
         raise InputError(f"steps is {low}: expected 0 or more")
     if max_steps is not None and high > max_steps:

@@ -7,7 +7,7 @@
 | `closed_form` | linear, no norm, units of one token | one rank-1 step a token, whatever K is |
 | `chunkwise` | the same | matrix products, 16 tokens at once, whatever K is |
 | `limit` | linear, no norm | one linear solve a unit: infinitely many steps |
-| `conjugate_gradient` | linear, no norm | K iterations a unit, idle once its residual is small |
+| `conjugate_gradient` | linear, no norm | up to K iterations a unit, until it is near enough |
 """
 
 from functools import partial
@@ -63,10 +63,6 @@ def learn(
     max_steps = most_steps(steps, max_steps)
     method = _choose(method, model, norm, unit, order, max_steps)
     _check(fast, q, k, v, rate, position, model, norm, unit, order, max_steps, method)
-    if position is None:
-        position = jnp.full(unit, 1 / unit, rate.dtype)
-    if norm is None and model == "linear" and method not in ("limit", "conjugate_gradient"):
-        _check_stable(k, rate, position, "b" in fast, unit, order)
     if q.dtype == jnp.bfloat16:
         wide = [x.astype(jnp.float32) for x in (q, k, v)]
         out, fast = learn(
@@ -74,6 +70,10 @@ def learn(
             model=model, norm=norm, order=order, method=method,
         )  # fmt: skip
         return out.astype(q.dtype), fast
+    if position is None:
+        position = jnp.full(unit, 1 / unit, rate.dtype)
+    if norm is None and model == "linear" and method not in ("limit", "conjugate_gradient"):
+        _check_stable(k, rate, position, "b" in fast, unit, order)
     steps = jnp.clip(jnp.asarray(steps, jnp.int32), 0, max_steps)
     steps = jnp.broadcast_to(steps, (*lead, length // unit))
     if method in ("closed_form", "chunkwise"):

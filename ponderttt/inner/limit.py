@@ -101,32 +101,38 @@ def conjugate_gradient(
     """`limit` by conjugate gradient that stops once the residual is `tolerance` of the first one.
 
     The iterations that it takes are an adaptive K: hard units take more (MesaNet, 2506.05233).
-    One masked scan of `max_steps`, so that it is differentiable.
+    Derivatives are those of the solution, by a second solve.
     """
     x = _keys(k, mask, "b" in fast)
-    residual = x.T @ (_rows(v, mask) - x @ joined(fast))  # of (X'X + ridge) move = residual
-    first = jnp.sum(residual**2)
 
-    def iterate(carry, _):
-        move, residual, direction, norm, taken = carry
-        going = jnp.sum(norm) > tolerance**2 * first
-        curved = x.T @ (x @ direction) + ridge * direction
-        along = _ratio(norm, jnp.sum(direction * curved, axis=0))  # one a column
-        moved, left = move + along[None] * direction, residual - along[None] * curved
-        new = jnp.sum(left**2, axis=0)
-        turned = left + _ratio(new, norm)[None] * direction
-        after = (moved, left, turned, new, taken + 1)
-        return jax.tree.map(lambda a, b: jnp.where(going, a, b), after, carry), None
+    def curved(move):
+        return x.T @ (x @ move) + ridge * move
 
-    start = (
-        jnp.zeros_like(residual), residual, residual, jnp.sum(residual**2, axis=0),
-        jnp.zeros((), jnp.int32),
-    )  # fmt: skip
-    (move, *_, taken), _ = jax.lax.scan(iterate, start, None, length=max_steps)
+    def solve(curved, b):
+        first = jnp.sum(b**2)
+
+        def going(carry):
+            _, _, _, norm, taken = carry
+            return (jnp.sum(norm) > tolerance**2 * first) & (taken < max_steps)
+
+        def iterate(carry):
+            move, residual, direction, norm, taken = carry
+            bent = curved(direction)
+            along = _ratio(norm, jnp.sum(direction * bent, axis=0))[None]  # one a column
+            move, residual = move + along * direction, residual - along * bent
+            new = jnp.sum(residual**2, axis=0)
+            direction = residual + _ratio(new, norm)[None] * direction
+            return move, residual, direction, new, taken + 1
+
+        start = (jnp.zeros_like(b), b, b, jnp.sum(b**2, axis=0), jnp.zeros((), jnp.int32))
+        move, *_, taken = jax.lax.while_loop(going, iterate, start)
+        return move, taken
+
+    residual = x.T @ (_rows(v, mask) - x @ joined(fast))
+    move, taken = jax.lax.custom_linear_solve(curved, residual, solve, symmetric=True, has_aux=True)
     return Solved(_parted(fast, joined(fast) + move), taken)
 
 
 def _ratio(a: Float[Array, "d"], b: Float[Array, "d"]) -> Float[Array, "d"]:
-    """A / b, and 0 where b is 0: with finite derivatives there as well."""
-    there = b > 0
-    return jnp.where(there, a / jnp.where(there, b, 1), 0)
+    """The quotient, and 0 where b is 0: a column that is solved stays so."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
