@@ -46,7 +46,9 @@ def test_every_slow_parameter_gets_a_gradient(lm, corpus, fast_weight):
     documents, hidden = corpus.batch(np.arange(2))
     key = jax.random.key(0)
     grads = jax.grad(
-        lambda s: outer_loss(trainer.program, s, lm, trainer.policy, documents, hidden, key)[0]
+        lambda s: outer_loss(
+            trainer.program, s, trainer.scale, lm, trainer.policy, documents, hidden, key
+        )[0]
     )(trainer.state)
     for path, grad in jax.tree.leaves_with_path(grads):
         assert float(jnp.abs(grad).max()) > 0, jax.tree_util.keystr(path)
