@@ -31,16 +31,16 @@ def lower_is_better(
     name: str, value: float, peer: str, peer_value: float, bar: float, unit: str = "s"
 ) -> Row:
     """A row for a cost (seconds, bytes): the ratio is the peer's cost over ours."""
-    ratio = peer_value / value
-    return Row(name, value, unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
+    ratio = float(peer_value / value)
+    return Row(name, float(value), unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
 
 
 def higher_is_better(
     name: str, value: float, peer: str, peer_value: float, bar: float, unit: str
 ) -> Row:
     """A row for a rate: the ratio is our rate over the peer's."""
-    ratio = value / peer_value
-    return Row(name, value, unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
+    ratio = float(value / peer_value)
+    return Row(name, float(value), unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
 
 
 def without_peer(
