@@ -6,10 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from scipy.stats import linregress
 
 from ponderttt.bench.peer import peer_process
-from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
+from ponderttt.bench.row import (
+    Options,
+    Row,
+    higher_is_better,
+    lower_is_better,
+    straight_line,
+    without_peer,
+)
 from ponderttt.bench.timing import interleaved, seconds
 from ponderttt.inner import FAST_WEIGHTS, Views, adapt, learn, reconstruction_gradient
 from ponderttt.models.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer
@@ -110,11 +116,8 @@ def _steps() -> Row:
 
     counts = [0, 8, 16, 32, 64]
     times = interleaved({n: seconds(descend, jnp.asarray(n)) for n in counts})
-    fit = linregress(counts, [times[n] for n in counts])
-    return higher_is_better(
-        "adapt, switch: seconds linear in the steps taken (0 to 64)",
-        fit.rvalue**2, "a straight line", 1.0, 0.98, "R^2",
-    )  # fmt: skip
+    name = "adapt, switch: seconds linear in the steps taken (0 to 64)"
+    return straight_line(name, counts, list(times.values()))
 
 
 def _unit() -> Views:

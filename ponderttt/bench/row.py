@@ -1,6 +1,9 @@
 """One measured figure beside what it is measured against."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from scipy.stats import linregress
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ def higher_is_better(
     """A row for a rate: the ratio is our rate over the peer's."""
     ratio = float(value / peer_value)
     return Row(name, float(value), unit, f"{peer}: {peer_value:.4g}", ratio, bar, ratio >= bar)
+
+
+def straight_line(name: str, steps: Sequence[int], times: Sequence[float]) -> Row:
+    """How well seconds are linear in the steps taken: R^2, at least 0.98."""
+    r_squared = linregress(steps, times).rvalue ** 2
+    return higher_is_better(name, r_squared, "a straight line", 1.0, 0.98, "R^2")
 
 
 def without_peer(

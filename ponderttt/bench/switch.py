@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import linregress
 
-from ponderttt.bench.row import Options, Row, higher_is_better
+from ponderttt.bench.row import Options, Row, straight_line
 from ponderttt.bench.timing import interleaved, seconds
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.config import DecoderConfig
@@ -37,10 +36,5 @@ def rows(options: Options) -> list[Row]:
     times = interleaved(
         {str(share): seconds(lambda share=share: read(share).nll) for share in shares}, repeats=3
     )
-    fit = linregress(steps, list(times.values()))
-    return [
-        higher_is_better(
-            f"switch: seconds linear in the steps taken ({min(steps)} to {max(steps)})",
-            fit.rvalue**2, "a straight line", 1.0, 0.98, "R^2",
-        )
-    ]  # fmt: skip
+    name = f"switch: seconds linear in the steps taken ({min(steps)} to {max(steps)})"
+    return [straight_line(name, steps, list(times.values()))]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import bootstrap
 
 
@@ -49,3 +50,11 @@ def cluster_interval(
     )
     low, high = result.confidence_interval
     return Interval(mean, float(low), float(high), n)
+
+
+def interval_by_source(
+    values: pd.Series, sources: pd.Series | pd.Index, *, seed: int = 0
+) -> Interval:
+    """`cluster_interval` of one value a document; `sources` names the stratum of each."""
+    groups = [group.to_numpy() for _, group in values.groupby(sources, sort=False)]
+    return cluster_interval(groups, seed=seed)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.inner.descent import Order
 from ponderttt.inner.fast_weights import Fast, apply_linear
+from ponderttt.inner.pieces import cut, join
 
 
 def effective_rate(
@@ -58,9 +59,9 @@ def closed_form(
         return moved, apply_linear(moved if order == "adapt_first" else fast, q)
 
     beta = effective_rate(rate, _squares(fast, k), steps, max_steps)
-    tokens = [jnp.moveaxis(x, -2, 0)[..., None, :] for x in (q, k, v, beta[..., None])]
-    fast, out = jax.lax.scan(read, fast, tuple(tokens))
-    return jnp.moveaxis(out[..., 0, :], 0, -2), fast
+    tokens = tuple(cut(x, 1) for x in (q, k, v, beta[..., None]))
+    fast, out = jax.lax.scan(read, fast, tokens)
+    return join(out, q.shape[-2]), fast
 
 
 def chunkwise(
@@ -85,7 +86,7 @@ def chunkwise(
     bias = "b" in fast
     beta = effective_rate(rate, _squares(fast, k), steps, max_steps)
     length = q.shape[-2]
-    q, k, v, beta = (_chunks(x, chunk) for x in (q, k, v, beta[..., None]))  # [M *lead C d]
+    q, k, v, beta = (cut(x, chunk) for x in (q, k, v, beta[..., None]))  # padding writes nothing
     keys = jnp.swapaxes(k, -1, -2)
 
     among = beta * jnp.tril(k @ keys + bias, -1)
@@ -109,15 +110,7 @@ def chunkwise(
         return {"w": fast["w"] + keys @ error, "b": fast["b"] + jnp.sum(error, axis=-2)}, out
 
     fast, out = jax.lax.scan(advance, fast, (keys, written, told, rows, lost, kept))
-    out = jnp.moveaxis(out, 0, -3)
-    return out.reshape(*out.shape[:-3], -1, out.shape[-1])[..., :length, :], fast
-
-
-def _chunks(x: Float[Array, "*lead T e"], chunk: int) -> Float[Array, "M *lead C e"]:
-    """Whole chunks, the last one padded with zeros (which write nothing), in front."""
-    *lead, length, width = x.shape
-    padded = jnp.pad(x, [(0, 0)] * len(lead) + [(0, -length % chunk), (0, 0)])
-    return jnp.moveaxis(padded.reshape(*lead, -1, chunk, width), -3, 0)
+    return join(out, length), fast
 
 
 def _unit_lower_inverse(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]:

@@ -182,17 +182,15 @@ def _check_stable(k, rate, position, bias, unit, order) -> None:
         return
     with jax.ensure_compile_time_eval():
         units = k.reshape(-1, unit, k.shape[-1])
+        keys = jnp.pad(units, ((0, 0), (0, 0), (0, int(bias))), constant_values=1)
         share = position[-1] if order == "adapt_first" else 1 / unit
-        weight = rate.reshape(-1, unit) * share
+        pulled = keys * (rate.reshape(-1, unit) * share)[..., None]
+        # A step of rates w_j contracts if the eigenvalues of sum_j w_j k_j' k_j are below 2; of one
+        # token, the only one that is not 0 is w |k|^2.
         if unit == 1:
-            largest = jnp.max(weight[:, 0] * (jnp.sum(units[:, 0] ** 2, axis=-1) + bias))
+            largest = jnp.max(jnp.sum(keys * pulled, axis=-1))
         else:
-            # A step of rates w_j contracts if the eigenvalues of sum_j w_j k_j' k_j are below 2.
-            rows = units * jnp.sqrt(jnp.maximum(weight, 0))[..., None] * unit**0.5
-            ones = jnp.sqrt(jnp.maximum(weight, 0))[..., None] * unit**0.5
-            rows = jnp.concatenate([rows, ones], axis=-1) if bias else rows
-            values = jax.vmap(lambda x: limit.curvature(x, bias=False)[0])(rows)
-            largest = jnp.max(values)
+            largest = jnp.max(jnp.linalg.eigvalsh(jnp.swapaxes(keys, -1, -2) @ pulled))
     if float(jnp.min(rate)) < 0:
         raise InputError(f"an inner rate of {float(jnp.min(rate)):g} climbs: expected 0 or more")
     if float(largest) > 2:

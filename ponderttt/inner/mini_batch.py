@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_and_slope
 from ponderttt.inner.objectives import Norm, answer, output_gradient, weighted_gradient
+from ponderttt.inner.pieces import cut, join
 
 
 class Rates(NamedTuple):
@@ -65,9 +66,9 @@ def primal(
         within = Reading(reading.fast, pull, done)
         return jax.tree.map(lambda a, b: jnp.where(done == size, a, b), following, within), out
 
-    tokens = [jnp.moveaxis(x, -2, 0)[..., None, :] for x in (q, k, v, rates.token[..., None])]
-    reading, out = jax.lax.scan(read, reading, (*tokens[:3], tokens[3][..., 0]))
-    return jnp.moveaxis(out[..., 0, :], 0, -2), reading
+    q, k, v, token = (cut(x, 1) for x in (q, k, v, rates.token[..., None]))
+    reading, out = jax.lax.scan(read, reading, (q, k, v, token[..., 0]))
+    return join(out, q.shape[0]), reading
 
 
 def dual(
@@ -81,12 +82,8 @@ def dual(
     norm: Norm | None,
 ) -> tuple[Float[Array, "*lead T d"], Fast]:
     """A mini-batch at a time; T is a multiple of the mini-batch."""
-    b = rates.position.shape[0]
-
-    def batches(x):  # M *lead b e
-        return jnp.moveaxis(x.reshape(*x.shape[:-2], -1, b, x.shape[-1]), -3, 0)
-
-    q, k, v, token = (batches(x) for x in (q, k, v, rates.token[..., None]))
+    b, length = rates.position.shape[0], q.shape[-2]
+    q, k, v, token = (cut(x, b) for x in (q, k, v, rates.token[..., None]))
     position = rates.position.reshape((1,) * (token.ndim - 2) + (b, 1))
     eta = jnp.tril(position * jnp.swapaxes(token, -1, -2))  # M *lead b b
     # A bias is one more key, equal to 1.
@@ -97,8 +94,7 @@ def dual(
         return step(fast, x, norm)
 
     fast, out = jax.lax.scan(read, fast, (q, k, v, eta, reach))
-    out = jnp.moveaxis(out, 0, -3)
-    return out.reshape(*out.shape[:-3], -1, out.shape[-1]), fast
+    return join(out, length), fast
 
 
 def _dual_linear(fast, x, norm):

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pandas as pd
+
+from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.report import markdown
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
@@ -104,3 +107,13 @@ def signed_interval(effect: float, low: float, high: float, *, digits: int = 4) 
     effect, low, high = (round(value, digits) + 0.0 for value in (effect, low, high))
     text = f"{effect:+.{digits}f}"
     return text if low != low or high != high else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def millinats(row: dict) -> str:
+    """The gain of `row` with its interval (`gain`, `low`, `high` in nats), in thousandths."""
+    return signed_interval(*(1e3 * row[key] for key in ("gain", "low", "high")), digits=1)
+
+
+def paired_gain(gain: pd.Series) -> Evidence:
+    """Evidence from one paired difference a document, indexed by at least its `source`."""
+    return Evidence(*interval_by_source(gain, gain.index.get_level_values("source")))

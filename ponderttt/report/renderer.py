@@ -19,6 +19,8 @@ MAX_ROWS = 500
 GREY, SKY, GREEN, VERMILION = "#8c8c8c", "#56b4e9", "#009e73", "#d55e00"
 BLUE, PURPLE, ORANGE = "#0072b2", "#cc79a7", "#e69f00"
 
+SOURCE_COLOURS = [BLUE, GREEN, ORANGE, PURPLE]
+
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -63,3 +65,12 @@ def enable() -> None:
     alt.data_transformers.enable("default", max_rows=MAX_ROWS)
     alt.renderers.register("ponderttt", mime_bundle)
     alt.renderers.enable("ponderttt")
+
+
+def zero_rule(channel: str) -> alt.Chart:
+    """A dashed line at 0 along `channel` (x or y)."""
+    return (
+        alt.Chart(alt.InlineData(values=[{}]))
+        .mark_rule(strokeDash=[3, 3], color=GREY)
+        .encode(**{channel: alt.datum(0)})
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.data import get_tokenizer
-from ponderttt.evaluation.statistics import Interval, cluster_interval
+from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.corpora import Texts
 from ponderttt.experiments.episodes import Arrays, unit_means
 from ponderttt.types import CHUNK_ACTIONS
@@ -77,12 +77,6 @@ def documents(units: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _interval_row(values: pd.DataFrame, column: str, seed: int) -> Interval:
-    """Interval of `column` with one value a document and sources as strata."""
-    groups = [group[column].to_numpy() for _, group in values.groupby("source", sort=False)]
-    return cluster_interval(groups, seed=seed)
-
-
 def gains(units: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Loss, cost and gain over SKIP with its interval, for each source and for all together.
 
@@ -93,7 +87,7 @@ def gains(units: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     for source in [*dict.fromkeys(table["source"]), "all"]:
         part = table if source == "all" else table[table["source"] == source]
         for (objective, method), group in part.groupby(["objective", "method"], sort=False):
-            interval = _interval_row(group, "gain", seed)
+            interval = interval_by_source(group["gain"], group["source"], seed=seed)
             means = group.groupby("source")[["loss", "cost", "steps"]].mean().mean()
             rows.append(
                 {"source": source, "objective": objective, "method": method}
@@ -109,7 +103,7 @@ def positions(units: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     for (objective, method, unit), group in with_gain(units).groupby(
         ["objective", "method", "unit"], sort=False
     ):
-        interval = _interval_row(group, "gain", seed)
+        interval = interval_by_source(group["gain"], group["source"], seed=seed)
         rows.append(
             {"objective": objective, "method": method, "unit": unit, "gain": interval.mean}
             | interval._asdict()

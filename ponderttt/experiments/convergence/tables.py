@@ -5,7 +5,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ponderttt.evaluation.statistics import cluster_interval
+from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.convergence.problems import Descent, fitted_rate
 
 WAY = ["objective", "trained", "direction", "steps"]
@@ -76,8 +76,7 @@ def gains(outer: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Loss and gain of every way with its interval by document, all sources weighing the same."""
     rows = []
     for way, group in with_gain(outer).groupby(WAY, sort=False, dropna=False):
-        strata = [part["gain"].to_numpy() for _, part in group.groupby("source", sort=False)]
-        interval = cluster_interval(strata, seed=seed)
+        interval = interval_by_source(group["gain"], group["source"], seed=seed)
         rows.append(
             dict(zip(WAY, way, strict=True))
             | {"loss": group.groupby("source")["loss"].mean().mean()}

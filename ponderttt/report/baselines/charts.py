@@ -19,7 +19,6 @@ FAMILY_COLOURS = {
     "reconstruction": renderer.ORANGE,
     "longer window": renderer.GREY,
 }
-SOURCE_COLOURS = [renderer.BLUE, renderer.GREEN, renderer.ORANGE, renderer.PURPLE]
 
 
 def gain_by_position(result: Result) -> alt.FacetChart:
@@ -41,7 +40,7 @@ def gain_by_position(result: Result) -> alt.FacetChart:
         y="gain:Q", tooltip=_gain_tooltip("method", "unit")
     )
     return (
-        alt.layer(_zero_rule("y"), band, line, data=data)
+        alt.layer(renderer.zero_rule("y"), band, line, data=data)
         .properties(width=315, height=230)
         .facet(column=_objective_column())
         .resolve_scale(y="independent")
@@ -75,7 +74,7 @@ def gain_against_cost(result: Result) -> alt.FacetChart:
     )
     fixed = base.transform_filter("datum.method != 'RANDOM'")
     layers = (
-        _zero_rule("y"),
+        renderer.zero_rule("y"),
         fixed.mark_line(strokeWidth=1.5, opacity=0.7),
         base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
         base.mark_point(size=55, filled=True, opacity=1).encode(
@@ -164,7 +163,7 @@ def _paired_panel(result: Result, objective: str, actions: list[str]) -> alt.Lay
     mean = summary.mark_tick(thickness=3, height=24, style="ink").encode(
         x="gain:Q", y=y, tooltip=_gain_tooltip("source", "method")
     )
-    return alt.layer(_zero_rule("x"), points, interval, mean)
+    return alt.layer(renderer.zero_rule("x"), points, interval, mean)
 
 
 def _paired_wide(result: Result, objective: str, actions: list[str]) -> pd.DataFrame:
@@ -181,14 +180,6 @@ def _named_objectives(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(objective=table["objective"].map(OBJECTIVE_LABELS))
 
 
-def _zero_rule(channel: str) -> alt.Chart:
-    return (
-        alt.Chart(alt.InlineData(values=[{}]))
-        .mark_rule(strokeDash=[3, 3], color=renderer.GREY)
-        .encode(**{channel: alt.datum(0)})
-    )
-
-
 def _action_colour(actions: list[str]) -> alt.Color:
     colours = [ACTION_COLOURS.get(name, renderer.PURPLE) for name in actions]
     return alt.Color(
@@ -200,7 +191,7 @@ def _action_colour(actions: list[str]) -> alt.Color:
 
 
 def _source_scale(names: list[str]) -> alt.Scale:
-    return alt.Scale(domain=names, range=SOURCE_COLOURS[: len(names)])
+    return alt.Scale(domain=names, range=renderer.SOURCE_COLOURS[: len(names)])
 
 
 def _objective_column() -> alt.Column:

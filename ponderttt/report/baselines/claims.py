@@ -2,10 +2,9 @@
 
 import itertools
 
-from ponderttt.evaluation.statistics import cluster_interval
 from ponderttt.experiments.result import Result
 from ponderttt.report.baselines.names import OBJECTIVE_LABELS, gains, objectives, sources, updates
-from ponderttt.report.claims import ABOVE_ZERO, NOT_NEGATIVE, Claim, Evidence
+from ponderttt.report.claims import ABOVE_ZERO, NOT_NEGATIVE, Claim, Evidence, paired_gain
 
 
 def claims(result: Result) -> list[Claim]:
@@ -62,6 +61,4 @@ def _differences(result: Result, method: tuple[str, str], over: tuple[str, str])
     wide = result.tables["documents"].pivot_table(
         index=["source", "path"], columns=["objective", "method"], values="gain"
     )
-    paired = (wide[method] - wide[over]).dropna()
-    groups = [group.to_numpy() for _, group in paired.groupby(level="source")]
-    return Evidence(*cluster_interval(groups))
+    return paired_gain((wide[method] - wide[over]).dropna())

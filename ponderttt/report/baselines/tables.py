@@ -4,7 +4,7 @@ from ponderttt.experiments.result import Result
 from ponderttt.report import markdown
 from ponderttt.report.baselines.claims import claims
 from ponderttt.report.baselines.names import OBJECTIVE_LABELS, gains, objectives, sources, updates
-from ponderttt.report.claims import signed_interval, to_markdown
+from ponderttt.report.claims import millinats, to_markdown
 
 
 def losses(result: Result) -> markdown.Markdown:
@@ -20,7 +20,7 @@ def losses(result: Result) -> markdown.Markdown:
             cost = f"{at[0]['cost']:.2f}"
             loss_rows.append([method, *(f"{row['loss']:.4f}" for row in at), cost])
             if method not in ("base", "SKIP"):
-                gain_rows.append([method, *(_millinats(row) for row in at)])
+                gain_rows.append([method, *(millinats(row) for row in at)])
     counts = ", ".join(f"{table['none', 'base', name]['n']} of {name}" for name in names[1:])
     return markdown.join(
         f"**Loss** in nats per token, and nominal cost per unit (test documents: {counts}).",
@@ -68,10 +68,6 @@ def check(result: Result) -> str:
         f"uniform floor respected: {bool(result.tables['uniform']['ok'].all())}",
     ]
     return "\n".join(lines)
-
-
-def _millinats(row: dict) -> str:
-    return signed_interval(*(1e3 * row[key] for key in ("gain", "low", "high")), digits=1)
 
 
 def _costs_rise(result: Result) -> bool:

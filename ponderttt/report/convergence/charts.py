@@ -2,13 +2,11 @@
 
 import altair as alt
 import numpy as np
-import pandas as pd
 
 from ponderttt.experiments.result import Result
 from ponderttt.report import renderer
 from ponderttt.report.convergence.names import PANELS, TRAININGS, labels
 
-SOURCE_COLOURS = [renderer.BLUE, renderer.GREEN, renderer.ORANGE, renderer.PURPLE]
 TRAINING_COLOURS = dict(
     zip(
         TRAININGS.values(),
@@ -26,13 +24,13 @@ def gap_by_steps(result: Result) -> alt.HConcatChart:
     data = result.tables["descents"].groupby(["source", "steps"], sort=False, as_index=False)
     means = data[["gap", "expected", "excess", "dual"]].mean()
     means["dual"] = means["dual"].where(means["steps"] == 1)
-    sources = list(means["source"].unique())
+    sources, steps = list(means["source"].unique()), [int(k) for k in means["steps"].unique()]
     base = alt.Chart(means).encode(
-        x=alt.X("steps:Q", title="inner steps K", axis=alt.Axis(values=_ticks(means["steps"]))),
+        x=alt.X("steps:Q", title="inner steps K", axis=alt.Axis(values=steps)),
         color=alt.Color(
             "source:N",
             title=None,
-            scale=alt.Scale(domain=sources, range=SOURCE_COLOURS[: len(sources)]),
+            scale=alt.Scale(domain=sources, range=renderer.SOURCE_COLOURS[: len(sources)]),
         ),
     )
     log = alt.Scale(type="log", nice=False)
@@ -49,11 +47,7 @@ def gap_by_steps(result: Result) -> alt.HConcatChart:
         .encode(y="dual:Q"),
     )
     right = base.mark_line(point=True).encode(
-        y=alt.Y(
-            "excess:Q",
-            title="inner loss above the limit's",
-            scale=alt.Scale(type="log", nice=False),
-        )
+        y=alt.Y("excess:Q", title="inner loss above the limit's", scale=log)
     )
     return alt.hconcat(
         left.properties(width=300, height=220), right.properties(width=300, height=220)
@@ -75,7 +69,7 @@ def rate_by_condition(result: Result) -> alt.HConcatChart:
     colour = alt.Color(
         "condition:O",
         title="condition number",
-        scale=alt.Scale(domain=conditions, range=SOURCE_COLOURS[: len(conditions)]),
+        scale=alt.Scale(domain=conditions, range=renderer.SOURCE_COLOURS[: len(conditions)]),
     )
     course = alt.Chart(first[first["gap"] > 1e-6]).encode(
         x=alt.X("steps:Q", title="inner steps", scale=alt.Scale(type="symlog")), color=colour
@@ -136,15 +130,10 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
         ),
         detail="training:N",
     )
-    zero = (
-        alt.Chart(alt.InlineData(values=[{}]))
-        .mark_rule(strokeDash=[3, 3], color=renderer.GREY)
-        .encode(y=alt.datum(0))
-    )
     numbers = [alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("gain", "low", "high")]
     return (
         alt.layer(
-            zero,
+            renderer.zero_rule("y"),
             base.mark_line(strokeWidth=1.5, opacity=0.7),
             base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
             base.mark_point(filled=True, size=45, opacity=1).encode(
@@ -162,7 +151,3 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
             )
         )
     )
-
-
-def _ticks(steps: pd.Series) -> list[int]:
-    return sorted(int(k) for k in steps.unique())

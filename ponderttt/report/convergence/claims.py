@@ -4,9 +4,15 @@ import itertools
 
 import numpy as np
 
-from ponderttt.evaluation.statistics import cluster_interval
 from ponderttt.experiments.result import Result
-from ponderttt.report.claims import ABOVE_ZERO, NOT_WORSE, WITHIN_A_TENTH, Claim, Evidence
+from ponderttt.report.claims import (
+    ABOVE_ZERO,
+    NOT_WORSE,
+    WITHIN_A_TENTH,
+    Claim,
+    Evidence,
+    paired_gain,
+)
 
 Way = tuple[str, str, str, float]
 
@@ -102,6 +108,4 @@ def _better(result: Result, way: Way, than: Way) -> Evidence:
     keys = ["objective", "trained", "direction", "steps"]
     table = result.tables["outer"].set_index(["source", "document", *keys])["loss"]
     wide = table.unstack(keys)
-    paired = wide[than] - wide[way]
-    groups = [group.to_numpy() for _, group in paired.groupby(level="source", sort=False)]
-    return Evidence(*cluster_interval(groups))
+    return paired_gain(wide[than] - wide[way])

@@ -4,7 +4,7 @@ import numpy as np
 
 from ponderttt.experiments.result import Result
 from ponderttt.report import markdown
-from ponderttt.report.claims import signed_interval, to_markdown
+from ponderttt.report.claims import millinats, to_markdown
 from ponderttt.report.convergence.claims import claims
 from ponderttt.report.convergence.names import labels
 
@@ -17,7 +17,7 @@ def gains(result: Result) -> markdown.Markdown:
     keys = ["panel", "training", "direction"]
     for (panel, training, direction), group in table.groupby(keys, sort=False):
         by_steps = group.set_index("steps").to_dict("index")
-        cells = [_millinats(by_steps[k]) if k in by_steps else "" for k in steps]
+        cells = [millinats(by_steps[k]) if k in by_steps else "" for k in steps]
         still = f"{by_steps[0]['loss']:.4f}" if 0 in by_steps else ""
         rows.append([str(panel), f"{training}, {direction}", still, *cells])
     heads = ["limit" if np.isinf(k) else f"K = {k:g}" for k in steps]
@@ -62,7 +62,3 @@ def check(result: Result) -> str:
         f"made problems converge to their limits: {bool(nearest.lt(1e-3).all())}",
     ]
     return "\n".join(lines)
-
-
-def _millinats(row: dict) -> str:
-    return signed_interval(*(1e3 * row[key] for key in ("gain", "low", "high")), digits=1)
