@@ -5,6 +5,8 @@ On `1/2 ||k W + b - v||^2`, K gradient steps of size `rate` on one token are one
 Axes: T tokens, C tokens a chunk, M = T / C chunks, d head width; `*lead` are heads and documents.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -83,10 +85,19 @@ def chunkwise(
     delta rule (Yang et al., 2406.06484) with `beta_{K_t}` for its rate. A bias is one more
     coordinate of every key and query, equal to 1.
     """
-    bias = "b" in fast
     beta = effective_rate(rate, _squares(fast, k), steps, max_steps)
     length = q.shape[-2]
-    q, k, v, beta = (cut(x, chunk) for x in (q, k, v, beta[..., None]))  # padding writes nothing
+    # So many chunks are prepared at once as stay in a processor's cache.
+    size = chunk * min(8, -(-length // chunk))
+    texts = tuple(cut(x, size) for x in (q, k, v, beta[..., None]))  # padding writes nothing
+    read = partial(_read_chunks, chunk=chunk, order=order)
+    fast, out = jax.lax.scan(lambda fast, text: read(fast, *text), fast, texts)
+    return join(out, length), fast
+
+
+def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tuple[Fast, jax.Array]:
+    bias, length = "b" in fast, q.shape[-2]
+    q, k, v, beta = (cut(x, chunk) for x in (q, k, v, beta))
     keys = jnp.swapaxes(k, -1, -2)
 
     among = beta * jnp.tril(k @ keys + bias, -1)
@@ -110,7 +121,7 @@ def chunkwise(
         return {"w": fast["w"] + keys @ error, "b": fast["b"] + jnp.sum(error, axis=-2)}, out
 
     fast, out = jax.lax.scan(advance, fast, (keys, written, told, rows, lost, kept))
-    return join(out, length), fast
+    return fast, join(out, length)
 
 
 def _unit_lower_inverse(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]:

@@ -17,6 +17,9 @@ from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_
 from ponderttt.inner.objectives import Norm, answer, output_gradient, weighted_gradient
 from ponderttt.inner.pieces import cut, join
 
+BLOCK = 8
+"""So many mini-batches share one copy of their weights for the outer backward."""
+
 
 class Rates(NamedTuple):
     """`eta[i, j] = position[i] * token[j]`: where the answer is, and whose gradient it is."""
@@ -83,17 +86,22 @@ def dual(
 ) -> tuple[Float[Array, "*lead T d"], Fast]:
     """A mini-batch at a time; T is a multiple of the mini-batch."""
     b, length = rates.position.shape[0], q.shape[-2]
-    q, k, v, token = (cut(x, b) for x in (q, k, v, rates.token[..., None]))
-    position = rates.position.reshape((1,) * (token.ndim - 2) + (b, 1))
-    eta = jnp.tril(position * jnp.swapaxes(token, -1, -2))  # M *lead b b
-    # A bias is one more key, equal to 1.
-    reach = eta * (q @ jnp.swapaxes(k, -1, -2) + (model != "linear" or "b" in fast))
+    position = rates.position.reshape((1,) * (q.ndim - 1) + (b, 1))
     step = _dual_linear if model == "linear" else _dual_mlp
+    bias = model != "linear" or "b" in fast
 
-    def read(fast, x):
-        return step(fast, x, norm)
+    @jax.checkpoint  # the outer backward keeps the weights that each block found, no more
+    def block(fast, x):
+        q, k, v, token = (cut(y, b) for y in x)
+        eta = jnp.tril(position * jnp.swapaxes(token, -1, -2))  # n *lead b b
+        # A bias is one more key, equal to 1.
+        reach = eta * (q @ jnp.swapaxes(k, -1, -2) + bias)
+        fast, out = jax.lax.scan(lambda fast, x: step(fast, x, norm), fast, (q, k, v, eta, reach))
+        return fast, join(out, q.shape[0] * b)
 
-    fast, out = jax.lax.scan(read, fast, (q, k, v, eta, reach))
+    size = b * min(BLOCK, length // b)
+    texts = tuple(cut(x, size) for x in (q, k, v, rates.token[..., None]))
+    fast, out = jax.lax.scan(block, fast, texts)
     return join(out, length), fast
 
 

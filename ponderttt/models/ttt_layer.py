@@ -136,6 +136,7 @@ class TTTLayer(nnx.Module):
         allocation = jnp.broadcast_to(jnp.asarray(steps), (b, t // unit))
         mask = jnp.ones(unit, bool)
 
+        @jax.checkpoint  # the outer backward keeps the fast weights that each unit found, no more
         def read(fast, inputs):
             x, k = inputs
             views = self.views(x, mask)
