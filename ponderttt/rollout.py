@@ -3,18 +3,19 @@
 Score first: the loss of record of a unit is that of the fast weights it found.
 """
 
-from typing import get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, adapt
+from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend, global_norm
 from ponderttt.models.adapters import Adapter, Unit, token_losses
+from ponderttt.models.head import HeadStatistics, head_statistics
 from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import Policy
+from ponderttt.policies import FeatureExtractor, Policy
 from ponderttt.types import Documents, Episode, InputError, Observation, masked_mean
 
 
@@ -29,6 +30,8 @@ def rollout(
     chunk: int | None = None,
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
     order: Order = "predict_first",
+    extractor: FeatureExtractor | None = None,
+    described: Float[Array | np.ndarray, "B N E"] | None = None,
 ) -> Episode:
     """Read `documents` unit by unit under `policy`; fast weights start afresh in each document.
 
@@ -37,11 +40,13 @@ def rollout(
     policy's largest K everywhere; `switch` reads one document at a time and runs only the steps
     that are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT
     literature) is causal for units of one token under `reconstruction` only; an `InputError`
-    otherwise. A padded unit takes no step and costs nothing.
+    otherwise. A padded unit takes no step and costs nothing. `extractor` makes the features of
+    each unit, from what `features.describe` says of the documents.
     """
     unit = documents.tokens.shape[-1]
     chunk = unit if chunk is None else chunk
     _check(adapter, unit, chunk, dispatch, order)
+    _check_features(policy, documents, extractor, described, order)
     if hidden is None:
         hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
     if tuple(hidden.shape[:3]) != tuple(documents.tokens.shape):
@@ -51,7 +56,7 @@ def rollout(
         )
     keys = jax.random.split(key, documents.tokens.shape[0])
     return _read_documents(
-        lm, adapter, policy, documents, jnp.asarray(hidden), keys,
+        lm, adapter, policy, extractor, documents, jnp.asarray(hidden), described, keys,
         dispatch=dispatch, chunk=chunk, order=order,
     )  # fmt: skip
 
@@ -75,6 +80,24 @@ def _check(adapter: Adapter, unit: int, chunk: int, dispatch: str, order: str) -
         )
 
 
+def _check_features(policy: Policy, documents: Documents, extractor, described, order: str) -> None:
+    if order == "adapt_first" and (policy.needs or extractor is not None):
+        raise InputError(
+            "adapt_first decides before the unit is scored: signals and features need predict_first"
+        )
+    if extractor is None and "features" in policy.needs:
+        raise InputError(
+            f"{type(policy).__name__} decides by features: give rollout extractor= and described="
+        )
+    if (extractor is None) != (described is None):
+        raise InputError("features take both extractor= and described=, or neither")
+    if described is not None and tuple(described.shape[:2]) != tuple(documents.tokens.shape[:2]):
+        raise InputError(
+            f"described has shape {tuple(described.shape)}: expected [B, N, E] with B, N = "
+            f"{tuple(documents.tokens.shape[:2])}"
+        )
+
+
 def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "M C D"]:
     """Units joined into whole attention chunks, the last one padded with zeros."""
     n, u, d = hidden.shape
@@ -83,7 +106,19 @@ def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "M C D"
     return padded.reshape(-1, chunk, d)
 
 
-def _read_document(lm, adapter, policy, tokens, mask, hidden, key, *, dispatch, chunk, order):
+class _Carry(NamedTuple):
+    """What one unit hands to the next."""
+
+    fast: Any
+    policy: Any
+    memory: Any
+    spent: Float[Array, ""]
+    token_nll: Float[Array, "U"]
+
+
+def _read_document(
+    lm, adapter, policy, extractor, tokens, mask, hidden, described, key, *, dispatch, chunk, order
+):
     """One document: tokens and mask [N, U], hidden [N, U, D] -> an Episode without its B axis."""
     n_units, unit = tokens.shape
     steps_of = jnp.asarray(policy.actions.steps)
@@ -92,52 +127,79 @@ def _read_document(lm, adapter, policy, tokens, mask, hidden, key, *, dispatch, 
     initial = adapter.init(lm)
     chunks = _by_chunk(hidden, chunk) if adapter.suffix_blocks else hidden
     per_chunk = chunk // unit if adapter.suffix_blocks else 1
+    unknown = jnp.full((), jnp.nan)
 
-    def read_unit(carry, n):
-        fast, policy_state, spent, known_nll = carry
+    def gradient(fast, view):
+        return adapter.gradient(lm, fast, view)
+
+    def read_unit(carry: _Carry, n):
         states = jax.lax.dynamic_index_in_dim(chunks, n // per_chunk, keepdims=False)
         view = adapter.view(lm, Unit(states, (n % per_chunk) * unit, tokens[n], mask[n]))
-
-        def score(fast):
-            losses = token_losses(lm, adapter.hidden(lm, fast, view), tokens[n])
-            return jnp.where(mask[n], losses, 0.0)
-
+        known, token_nll = None, carry.token_nll
         if order == "predict_first":
-            known_nll = score(fast)
-        inner_loss = adapter.observed_loss(fast, view, known_nll)
+            known = _score(lm, adapter, policy, extractor, carry.fast, view, tokens[n], mask[n])
+            token_nll = known.nll
+        inner_loss = adapter.observed_loss(carry.fast, view, token_nll)
         seen = Observation(
-            n, known_nll, mask[n], masked_mean(known_nll, mask[n]), inner_loss, spent
-        )
-        decision, policy_state = policy.act(policy_state, seen, jax.random.fold_in(unit_key, n))
+            n, token_nll, mask[n], masked_mean(token_nll, mask[n]), inner_loss, carry.spent,
+            unknown if known is None else masked_mean(known.entropy, mask[n]),
+            global_norm(gradient(carry.fast, view)) if "gradient_norm" in policy.needs else unknown,
+            jnp.zeros(0),
+        )  # fmt: skip
+        memory = carry.memory
+        if extractor is not None and known is not None:
+            features, memory = extractor.observe(
+                memory, seen, known.entropy, known.max_log_prob, described[n], n_units
+            )
+            seen = seen._replace(features=features)
+        draw = jax.random.fold_in(unit_key, n)
+        decision, policy_state = policy.act(carry.policy, seen, draw)
         real = jnp.any(mask[n])
         steps = jnp.where(real, steps_of[decision.action], 0)
         cost = jnp.where(real, cost_of[decision.action], 0.0)
-        fast = adapt(
-            fast, view, steps,
-            gradient=lambda fast, view: adapter.gradient(lm, fast, view),
-            rate=adapter.rate, clip=adapter.clip, decay=adapter.decay, initial=initial,
-            max_steps=policy.max_steps, dispatch=dispatch,
+        fast, norm = descend(
+            carry.fast, view, steps,
+            gradient=gradient, rate=adapter.rate, clip=adapter.clip, decay=adapter.decay,
+            initial=initial, max_steps=policy.max_steps, dispatch=dispatch,
         )  # fmt: skip
+        if extractor is not None:
+            memory = extractor.remember(memory, decision, cost, steps, norm)
         if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
-            known_nll = score(fast)
+            token_nll = _score(lm, adapter, policy, None, fast, view, tokens[n], mask[n]).nll
         record = Episode(
-            known_nll, masked_mean(known_nll, mask[n]), decision.action, steps, cost, inner_loss,
-            decision.log_prob, decision.value, mask[n],
+            token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost, inner_loss,
+            decision.log_prob, decision.value, seen.entropy,
+            seen.gradient_norm if "gradient_norm" in policy.needs else norm,
+            seen.features, mask[n],
         )  # fmt: skip
-        return (fast, policy_state, spent + cost, known_nll), record
+        return _Carry(fast, policy_state, memory, carry.spent + cost, token_nll), record
 
-    carry = (initial, policy.init(start_key), jnp.zeros(()), jnp.zeros(unit))
+    memory = None if extractor is None else extractor.init()
+    carry = _Carry(initial, policy.init(start_key), memory, jnp.zeros(()), jnp.zeros(unit))
     return jax.lax.scan(read_unit, carry, jnp.arange(n_units))[1]
 
 
+def _score(lm, adapter, policy, extractor, fast, view, tokens, mask) -> HeadStatistics:
+    """The unit's losses under `fast`; entropies only where they are asked for."""
+    hidden = adapter.hidden(lm, fast, view)
+    if extractor is None and "entropy" not in policy.needs:
+        unknown = jnp.full(tokens.shape, jnp.nan)
+        scored = HeadStatistics(token_losses(lm, hidden, tokens), unknown, unknown)
+    else:
+        scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
+    return scored._replace(nll=jnp.where(mask, scored.nll, 0.0))
+
+
 @jax.jit(static_argnames=("dispatch", "chunk", "order"))
-def _read_documents(lm, adapter, policy, documents, hidden, keys, *, dispatch, chunk, order):
+def _read_documents(
+    lm, adapter, policy, extractor, documents, hidden, described, keys, *, dispatch, chunk, order
+):
     def read(inputs):
         return _read_document(
-            lm, adapter, policy, *inputs, dispatch=dispatch, chunk=chunk, order=order
+            lm, adapter, policy, extractor, *inputs, dispatch=dispatch, chunk=chunk, order=order
         )
 
-    inputs = (documents.tokens, documents.mask, hidden, keys)
-    return (
-        jax.vmap(lambda *x: read(x))(*inputs) if dispatch == "masked" else jax.lax.map(read, inputs)
-    )
+    if described is not None:
+        described = jnp.asarray(described)
+    inputs = (documents.tokens, documents.mask, hidden, described, keys)
+    return jax.vmap(read)(inputs) if dispatch == "masked" else jax.lax.map(read, inputs)

@@ -71,7 +71,11 @@ class Documents(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What is known once a unit has been scored and before it is learned from."""
+    """What is known once a unit has been scored and before it is learned from.
+
+    `entropy`, `gradient_norm` and `features` cost something: they are there for policies whose
+    `needs` name them, and NaN (no features at all) for others.
+    """
 
     unit: Int[Array, ""]
     token_nll: Float[Array, "U"]
@@ -79,6 +83,11 @@ class Observation(NamedTuple):
     nll: Float[Array, ""]
     inner_loss: Float[Array, ""]
     spent: Float[Array, ""]
+    entropy: Float[Array, ""]
+    """Mean entropy of the predictions of the unit's tokens, nats."""
+    gradient_norm: Float[Array, ""]
+    """Of the inner loss at the weights that the unit found."""
+    features: Float[Array, "F"]
 
 
 class Decision(NamedTuple):
@@ -90,7 +99,11 @@ class Decision(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What happened while a policy read documents. Losses in nats; padded units carry zeros."""
+    """What happened while a policy read documents. Losses in nats; padded units carry zeros.
+
+    `entropy` and `features` are NaN, or none, where nothing asked for them; `gradient_norm` is
+    that of the unit's first step, or what the policy asked for.
+    """
 
     token_nll: Float[Array, "B N U"]
     nll: Float[Array, "B N"]
@@ -100,6 +113,9 @@ class Episode(NamedTuple):
     inner_loss: Float[Array, "B N"]
     log_prob: Float[Array, "B N"]
     value: Float[Array, "B N"]
+    entropy: Float[Array, "B N"]
+    gradient_norm: Float[Array, "B N"]
+    features: Float[Array, "B N F"]
     mask: Bool[Array, "B N U"]
 
 

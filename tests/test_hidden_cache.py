@@ -1,7 +1,9 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ponderttt.models.hidden import cached_hidden_states, hidden_states
+from ponderttt.models.attention import attention_summary
+from ponderttt.models.hidden import cached_states, hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.types import Documents, InputError
 
@@ -37,6 +39,16 @@ class Counting:
             raise KeyboardInterrupt
         return self.lm.hidden_states(tokens)
 
+    def prefix_states(self, tokens, suffix_blocks):
+        self.hidden_states(tokens)
+        return self.lm.prefix_states(tokens, suffix_blocks)
+
+    def suffix_states(self, h, suffix_blocks):
+        return self.lm.suffix_states(h, suffix_blocks)
+
+    def last_attention(self, h):
+        return self.lm.last_attention(h)
+
 
 def test_states_are_those_of_the_chunks_read_alone(lm):
     documents = make_documents()
@@ -71,42 +83,60 @@ def test_earlier_states_are_bit_identical_when_a_token_changes(lm):
 def test_cached_states_equal_computed_ones_and_are_computed_once(lm, folder):
     documents, model = make_documents(), Counting(lm)
     seen = []
-    first = cached_hidden_states(
-        model, documents, chunk=16, progress=lambda *done: seen.append(done)
-    )
+    first = cached_states(model, documents, chunk=16, progress=lambda *done: seen.append(done))
     calls = model.calls
-    second = cached_hidden_states(model, documents, chunk=16)
+    second = cached_states(model, documents, chunk=16)
     assert calls == model.calls > 0 and seen == [(1, 3), (2, 3), (3, 3)]
     expected = hidden_states(lm, documents, chunk=16)
     for one, two, three in zip(first, second, expected, strict=True):
-        assert isinstance(one, np.memmap) and not one.flags.writeable
-        np.testing.assert_array_equal(one, two)
-        np.testing.assert_array_equal(one, three)
+        assert isinstance(one.hidden, np.memmap) and not one.hidden.flags.writeable
+        np.testing.assert_array_equal(one.hidden, two.hidden)
+        np.testing.assert_array_equal(one.attention, two.attention)
+        np.testing.assert_allclose(one.hidden, three, atol=1e-5)
+
+
+def test_the_summary_of_the_attention_is_that_of_its_weights(lm):
+    """Written out over one query at a time; and causal to the bit."""
+    rng = np.random.default_rng(0)
+    q, k = rng.normal(size=(1, 6, 2, 3, 8)), rng.normal(size=(1, 6, 2, 8))
+    summary = np.asarray(attention_summary(jnp.asarray(q), jnp.asarray(k)))[0]
+    for t in range(6):
+        scores = np.einsum("grd,jgd->grj", q[0, t], k[0, : t + 1]) / np.sqrt(8)
+        weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        entropy = -(weights * np.log(weights)).sum(-1) / np.log(6)
+        small = (weights < 1 / 6).mean()
+        expected = [entropy.mean(), entropy.std(), weights.max(-1).mean(), small]
+        np.testing.assert_allclose(summary[t], expected, rtol=1e-4, atol=1e-5)
+    later = k.copy()
+    later[:, 4:] += 1
+    again = np.asarray(attention_summary(jnp.asarray(q), jnp.asarray(later)))[0]
+    np.testing.assert_array_equal(again[:4], summary[:4])
+    assert not np.array_equal(again[4:], summary[4:])
 
 
 def test_a_document_is_found_again_among_others(lm, folder):
     documents, model = make_documents(), Counting(lm)
-    cached_hidden_states(model, documents.select(slice(1, 2)), chunk=16)
+    cached_states(model, documents.select(slice(1, 2)), chunk=16)
     calls = model.calls
-    cached_hidden_states(model, documents, chunk=16)
+    cached_states(model, documents, chunk=16)
     assert model.calls == 3 * calls
 
 
-@pytest.mark.parametrize("change", ["chunk", "suffix_blocks", "tokens", "mask", "bos", "model"])
+@pytest.mark.parametrize("change", ["chunk", "tokens", "mask", "bos", "model"])
 def test_whatever_the_states_depend_on_is_part_of_the_key(lm, folder, change):
     documents, settings, model = make_documents(count=1), {"chunk": 16}, lm
-    cached_hidden_states(lm, documents, **settings)
+    cached_states(lm, documents, **settings)
     if change == "model":
         model = TransformerLM.from_pretrained("tiny-gpt2")
-    elif change in ("chunk", "suffix_blocks"):
-        settings[change] = {"chunk": 8, "suffix_blocks": 1}[change]
+    elif change == "chunk":
+        settings[change] = 8
     elif change == "bos":
         documents = documents._replace(bos=np.int32(0))
     else:
         array = getattr(documents, change).copy()
         array[0, 0, 0] = not array[0, 0, 0]
         documents = documents._replace(**{change: array})
-    cached_hidden_states(model, documents, **settings)
+    cached_states(model, documents, **settings)
     assert len(list(folder.glob("*.npy"))) == 2
 
 
@@ -122,21 +152,21 @@ def test_chunks_of_padding_are_not_run(lm, monkeypatch):
 def test_a_killed_run_goes_on_at_the_document_it_was_at(lm, folder):
     documents = make_documents()
     with pytest.raises(KeyboardInterrupt):
-        cached_hidden_states(Counting(lm, killed_at=3), documents, chunk=48)
+        cached_states(Counting(lm, killed_at=3), documents, chunk=48)
     assert len(list(folder.iterdir())) == 2
     model = Counting(lm)
-    cached_hidden_states(model, documents, chunk=48)
+    cached_states(model, documents, chunk=48)
     assert model.calls == 1
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-10], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
 def test_a_damaged_file_names_itself_and_the_remedy(lm, folder, damage):
     documents = make_documents(count=1)
-    cached_hidden_states(lm, documents, chunk=16)
+    cached_states(lm, documents, chunk=16)
     [path] = folder.glob("*.npy")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match="damaged .*delete that file") as error:
-        cached_hidden_states(lm, documents, chunk=16)
+        cached_states(lm, documents, chunk=16)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -145,7 +175,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_forward(lm, tmp_p
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path / "file"))
     model = Counting(lm)
     with pytest.raises(InputError, match="cannot write"):
-        cached_hidden_states(model, make_documents(), chunk=16)
+        cached_states(model, make_documents(), chunk=16)
     assert model.calls == 0
 
 

@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponderttt.policies import Fixed, Random, best_mix
+from ponderttt.policies import RandomPolicy, UniformPolicy, best_mix
 from ponderttt.types import CHUNK_ACTIONS, InputError, Observation
 
 COSTS = np.asarray(CHUNK_ACTIONS.costs)
-SEEN = Observation(jnp.zeros((), int), jnp.zeros(4), jnp.ones(4, bool), *jnp.zeros(3))
+SEEN = Observation(jnp.zeros((), int), jnp.zeros(4), jnp.ones(4, bool), *jnp.zeros(5), jnp.zeros(0))
 
 
 def test_fixed_never_moves():
-    decision, _ = Fixed("UPDATE_2").act((), SEEN, jax.random.key(0))
+    decision, _ = UniformPolicy("UPDATE_2").act((), SEEN, jax.random.key(0))
     assert int(decision.action) == 2
-    assert Fixed("UPDATE_2").max_steps == 2
+    assert UniformPolicy("UPDATE_2").max_steps == 2
 
 
 def test_random_draws_its_probabilities():
     mix = jnp.asarray([0.1, 0.2, 0.3, 0.4])
-    draw = jax.vmap(lambda key: Random(mix).act((), SEEN, key)[0])
+    draw = jax.vmap(lambda key: RandomPolicy(mix).act((), SEEN, key)[0])
     decisions = draw(jax.random.split(jax.random.key(0), 4000))
     share = np.bincount(decisions.action, minlength=4) / 4000
     np.testing.assert_allclose(share, mix, atol=0.03)

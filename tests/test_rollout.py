@@ -13,7 +13,7 @@ from ponderttt import rollout as rollout_module
 from ponderttt.models.adapters import NextToken, Reconstruction
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTConfig, TTTLayer
-from ponderttt.policies import Fixed, Random
+from ponderttt.policies import RandomPolicy, UniformPolicy
 from ponderttt.rollout import rollout
 from ponderttt.types import CHUNK_ACTIONS, Decision, Documents, InputError
 
@@ -27,6 +27,7 @@ class Cycle:
 
     actions = CHUNK_ACTIONS
     max_steps = CHUNK_ACTIONS.max_steps
+    needs = ()
 
     def init(self, key):
         return ()
@@ -115,7 +116,7 @@ def test_no_loss_depends_on_its_own_or_a_later_token(lm, adapter, dispatch):
 
 @pytest.mark.parametrize("action", [*CHUNK_ACTIONS.names, "RANDOM"])
 def test_no_action_looks_ahead(tiny, action):
-    policy = Random(jnp.full(4, 0.25)) if action == "RANDOM" else Fixed(action)
+    policy = RandomPolicy(jnp.full(4, 0.25)) if action == "RANDOM" else UniformPolicy(action)
     read = lambda d: losses(tiny, NextToken(RATE), policy, d)  # noqa: E731
     assert_causal(read, text(), (0, U - 1, U, 2 * U + 1, N * U - 1))
 
@@ -124,7 +125,7 @@ def test_adapting_before_predicting_is_caught(tiny, monkeypatch):
     """The test fails on a loop broken on purpose: the unit is learned from, then scored."""
     monkeypatch.setattr(rollout_module, "_check", lambda *a: None)
     read = lambda d: losses(  # noqa: E731
-        tiny, NextToken(RATE), Fixed("UPDATE_1"), d, order="adapt_first"
+        tiny, NextToken(RATE), UniformPolicy("UPDATE_1"), d, order="adapt_first"
     )
     with pytest.raises(AssertionError):
         assert_causal(read, text(), (2 * U + 5,))
@@ -139,7 +140,8 @@ def test_adapt_first_on_single_tokens_is_causal(tiny, dispatch):
     adapter = Reconstruction.of(layer())
     assert_causal(
         lambda d: losses(
-            tiny, adapter, Fixed("UPDATE_2"), d, dispatch=dispatch, chunk=U, order="adapt_first"
+            tiny, adapter, UniformPolicy("UPDATE_2"), d,
+            dispatch=dispatch, chunk=U, order="adapt_first",
         ),
         single, (0, 5, U, N * U - 1),
     )  # fmt: skip
@@ -163,7 +165,7 @@ def test_zero_at_the_start_skip_is_the_base(lm, adapter):
     expected = -jax.nn.log_softmax(base)[
         np.arange(N)[:, None], np.arange(U)[None], documents.tokens[0]
     ]
-    got = losses(lm, ADAPTERS[adapter](), Fixed("SKIP"), documents)[0]
+    got = losses(lm, ADAPTERS[adapter](), UniformPolicy("SKIP"), documents)[0]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -189,8 +191,8 @@ def made_rate(adapter):
 def test_updating_on_repeated_text_helps(tiny):
     documents = text()
     again = documents._replace(tokens=np.repeat(documents.tokens[:, :1], N, axis=1))
-    skip = losses(tiny, NextToken(jnp.asarray(1.0)), Fixed("SKIP"), again)
-    gain = skip - losses(tiny, NextToken(jnp.asarray(1.0)), Fixed("UPDATE_4"), again)
+    skip = losses(tiny, NextToken(jnp.asarray(1.0)), UniformPolicy("SKIP"), again)
+    gain = skip - losses(tiny, NextToken(jnp.asarray(1.0)), UniformPolicy("UPDATE_4"), again)
     # The first unit starts behind the document's start, so it is not quite what is repeated.
     assert (np.diff(gain[0].mean(axis=-1))[1:] > 0).all()
 
@@ -202,7 +204,7 @@ def test_padding_costs_nothing_and_changes_nothing(tiny):
     padded = documents._replace(mask=mask)
     other = padded._replace(tokens=np.where(mask, padded.tokens, 9))
     made = NextToken(RATE)
-    one, two = (rollout(tiny, made, Fixed("UPDATE_4"), d, key=KEY) for d in (padded, other))
+    one, two = (rollout(tiny, made, UniformPolicy("UPDATE_4"), d, key=KEY) for d in (padded, other))
     np.testing.assert_array_equal(one.token_nll, two.token_nll)
     assert (np.asarray(one.token_nll)[~mask] == 0).all()
     np.testing.assert_array_equal(one.steps[0], [4, 4, 4, 0, 0, 0])
@@ -215,8 +217,8 @@ def test_cached_hidden_states_give_the_same_bits(tiny):
     documents, made = text(batch=2), NextToken(RATE)
     hidden = hidden_states(tiny, documents, chunk=U)
     np.testing.assert_array_equal(
-        losses(tiny, made, Fixed("UPDATE_1"), documents),
-        losses(tiny, made, Fixed("UPDATE_1"), documents, hidden=hidden),
+        losses(tiny, made, UniformPolicy("UPDATE_1"), documents),
+        losses(tiny, made, UniformPolicy("UPDATE_1"), documents, hidden=hidden),
     )
 
 
@@ -226,7 +228,7 @@ def test_one_trace_serves_all_documents_rates_and_draws(tiny):
     program.clear_cache()
     for seed, rate in itertools.product(range(3), (0.1, 0.2)):
         made = NextToken(jnp.asarray(rate))
-        mix = Random(jax.nn.softmax(jnp.arange(4.0) * seed))
+        mix = RandomPolicy(jax.nn.softmax(jnp.arange(4.0) * seed))
         rollout(tiny, made, mix, text(seed), key=jax.random.key(seed), dispatch="switch")
     assert program._cache_size() == 1
 
@@ -243,15 +245,15 @@ def test_one_trace_serves_all_documents_rates_and_draws(tiny):
 )
 def test_bad_input_is_refused(tiny, how, message):
     with pytest.raises(InputError, match=message):
-        rollout(tiny, NextToken(RATE), Fixed("SKIP"), text(), key=KEY, **how)
+        rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), text(), key=KEY, **how)
 
 
 def test_unknown_names_are_refused(tiny):
     with pytest.raises(InputError, match="unknown action 'UPDATE_3'"):
-        Fixed("UPDATE_3")
+        UniformPolicy("UPDATE_3")
     bad = dataclasses.replace(NextToken(RATE), suffix_blocks=1, targets=("mlp",))
     with pytest.raises(InputError, match="unknown projection 'mlp'"):
-        rollout(tiny, bad, Fixed("SKIP"), text(), key=KEY)
+        rollout(tiny, bad, UniformPolicy("SKIP"), text(), key=KEY)
     with pytest.raises(InputError, match="next_token objective"):
         single = Documents(np.zeros((1, 4, 1), np.int32), np.ones((1, 4, 1), bool), np.asarray(256))
-        rollout(tiny, NextToken(RATE), Fixed("SKIP"), single, key=KEY, order="adapt_first")
+        rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), single, key=KEY, order="adapt_first")

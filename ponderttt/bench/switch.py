@@ -9,7 +9,7 @@ from ponderttt.bench.timing import interleaved, seconds
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.config import DecoderConfig
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import Random
+from ponderttt.policies import RandomPolicy
 from ponderttt.rollout import rollout
 from ponderttt.types import Documents
 
@@ -25,7 +25,7 @@ def rows(options: Options) -> list[Row]:
     hidden = jax.random.normal(jax.random.key(1), (*shape, lm.config.width))
 
     def read(skipped):
-        mix = Random(jnp.asarray([skipped, 0.0, 0.0, 1.0 - skipped]))
+        mix = RandomPolicy(jnp.asarray([skipped, 0.0, 0.0, 1.0 - skipped]))
         return rollout(
             lm, NextToken(jnp.asarray(0.0)), mix, documents,
             key=jax.random.key(2), dispatch="switch", hidden=hidden,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from ponderttt.inner.descent import Dispatch
 from ponderttt.models.adapters import Adapter, token_losses
-from ponderttt.models.hidden import cached_hidden_states, hidden_states
+from ponderttt.models.hidden import cached_states, hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import Policy
 from ponderttt.rollout import rollout
@@ -47,7 +47,8 @@ def _remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:
 def with_hidden(lm: TransformerLM, documents: Documents) -> Encoded:
     """`documents` with the frozen base's cached states, one unit an attention window."""
     unit = documents.tokens.shape[-1]
-    return Encoded(documents, cached_hidden_states(lm, documents, chunk=unit))
+    states = cached_states(lm, documents, chunk=unit)
+    return Encoded(documents, [each.hidden for each in states])
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def chunk_losses(lm, config: TrainBaselineConfig) -> Iterator[tuple[float, float
 
     from ponderttt.data import get_tokenizer, load_documents
     from ponderttt.models.adapters import NextToken
-    from ponderttt.policies import Fixed
+    from ponderttt.policies import UniformPolicy
     from ponderttt.rollout import rollout
 
     units = min(config.num_chunks, config.max_chunks_per_document)
@@ -92,7 +92,7 @@ def chunk_losses(lm, config: TrainBaselineConfig) -> Iterator[tuple[float, float
             f"{source} has {found} test documents of {units} chunks of {config.chunk_size} tokens: "
             f"{config.num_chunks} chunks need {count}; lower num_chunks or chunk_size"
         )
-    adapter, policy = NextToken(jnp.asarray(config.rate)), Fixed(config.action)
+    adapter, policy = NextToken(jnp.asarray(config.rate)), UniformPolicy(config.action)
     for i in range(count):
         document = texts.documents.select(slice(i, i + 1))
         key = jax.random.fold_in(jax.random.key(config.seed), i)

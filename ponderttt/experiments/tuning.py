@@ -16,7 +16,7 @@ from ponderttt.experiments.progress import track
 from ponderttt.models.adapters import Adapter, NextToken, Reconstruction
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTConfig, TTTLayer
-from ponderttt.policies import Fixed, best_mix
+from ponderttt.policies import UniformPolicy, best_mix
 from ponderttt.storage import cache_folder, code_fingerprint
 from ponderttt.training import TrainerConfig, TTTTrainer
 from ponderttt.types import CHUNK_ACTIONS
@@ -51,7 +51,7 @@ def gains(
     rows = []
     for i in indices:
         loss = {
-            name: document_loss(reader.read(adapter, Fixed(name), texts.corpus, i))
+            name: document_loss(reader.read(adapter, UniformPolicy(name), texts.corpus, i))
             for name in dict.fromkeys(("SKIP", *actions))
         }
         rows.append([loss["SKIP"] - loss[name] for name in actions])

@@ -30,13 +30,47 @@ def causal_attention(
 
 
 def _attend(q, k, v):
-    """The last `q.shape[1]` positions of `k` and `v` are those of the queries."""
+    return jnp.einsum("BGRQK,BKGd->BQGRd", _weights(q, k).astype(v.dtype), v)
+
+
+def _weights(q, k):
+    """Softmax weights; the last `q.shape[1]` positions of `k` are those of the queries."""
     queries, keys = q.shape[1], k.shape[1]
     scores = jnp.einsum("BQGRd,BKGd->BGRQK", q, k, preferred_element_type=jnp.float32)
     seen = np.arange(keys)[None] <= np.arange(keys - queries, keys)[:, None]
     scores = jnp.where(seen[None, None, None], scores * q.shape[-1] ** -0.5, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("BGRQK,BKGd->BQGRd", weights, v)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def attention_summary(
+    q: Float[Array, "B T G R d"], k: Float[Array, "B T G d"]
+) -> Float[Array, "B T 4"]:
+    """Four numbers of each query's weights over the keys up to its own position, all in [0, 1].
+
+    Mean over heads of their entropy / ln T, its standard deviation over heads, the mean largest
+    weight, and the share of the visible keys whose weight is below 1/T.
+    """
+    t = q.shape[1]
+    rows = []
+    for start in range(0, t, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, t)
+        weights = _weights(q[:, start:stop], k[:, :stop])  # B G R Q K
+        entropy = jnp.sum(jax.scipy.special.entr(weights), axis=-1) / max(np.log(t), 1.0)
+        visible = np.arange(start + 1, stop + 1, dtype=np.float32)
+        small = jnp.sum((weights > 0) & (weights < 1 / t), axis=-1) / visible[None, None, None]
+        heads = (1, 2)
+        rows.append(
+            jnp.stack(
+                [
+                    jnp.mean(entropy, axis=heads),
+                    jnp.std(entropy, axis=heads),
+                    jnp.mean(jnp.max(weights, axis=-1), axis=heads),
+                    jnp.mean(small, axis=heads),
+                ],
+                axis=-1,
+            )
+        )
+    return jnp.concatenate(rows, axis=1)
 
 
 def rotary_angles(config: DecoderConfig, length: int) -> Float[Array, "T half"] | None:

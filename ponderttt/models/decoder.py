@@ -9,7 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from ponderttt.models.attention import causal_attention, rotary_angles, rotate
+from ponderttt.models.attention import (
+    attention_summary,
+    causal_attention,
+    rotary_angles,
+    rotate,
+)
 from ponderttt.models.config import DecoderConfig
 
 DELTA_NAMES = ("q", "v", "mlp_out")
@@ -69,6 +74,14 @@ class Decoder(nnx.Module):
 
         return jax.lax.scan(step, h, (jnp.arange(start, stop), deltas or {}))[0]
 
+    def last_attention(self, h: Float[Array, "B T D"]) -> Float[Array, "B T 4"]:
+        """`attention_summary` of the last block, `h` being what enters it."""
+        params = {name: param[...][-1] for name, param in self.blocks.items()}
+        x = normalize(self.config, params, "attention_norm", h)
+        angles = rotary_angles(self.config, h.shape[1])
+        q, k, _ = queries_keys_values(self.config, params, x, angles, {})
+        return attention_summary(q, k)
+
     def final_norm(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """The norm in front of the output matrix."""
         return normalize(self.config, {k: p[...] for k, p in self.final.items()}, "norm", h)
@@ -102,6 +115,14 @@ def block(
 def attention(config, params, x, angles, deltas: Deltas) -> Float[Array, "B T D"]:
     """Causal grouped-query attention within each row of `x`."""
     b, t, _ = x.shape
+    q, k, v = queries_keys_values(config, params, x, angles, deltas)
+    attended = causal_attention(q, k, v).reshape(b, t, config.heads * config.head_dim)
+    return project(params, "attention_out", attended)
+
+
+def queries_keys_values(config, params, x, angles, deltas: Deltas):
+    """Per head and turned to their positions: `[B T G R d]`, `[B T G d]` and `[B T G d]`."""
+    b, t, _ = x.shape
     query, keyed = config.heads * config.head_dim, config.kv_heads * config.head_dim
     q, k, v = jnp.split(project(params, "qkv", x), [query, query + keyed], axis=-1)
     q, v = add_delta(q, x, deltas.get("q")), add_delta(v, x, deltas.get("v"))
@@ -111,7 +132,7 @@ def attention(config, params, x, angles, deltas: Deltas) -> Float[Array, "B T D"
     v = v.reshape(b, t, config.kv_heads, config.head_dim)
     if angles is not None:
         q, k = rotate(q, angles[:, None, None]), rotate(k, angles[:, None])
-    return project(params, "attention_out", causal_attention(q, k, v).reshape(b, t, query))
+    return q, k, v
 
 
 def mlp(config, params, x, deltas: Deltas) -> Float[Array, "B T D"]:

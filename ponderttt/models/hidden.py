@@ -1,9 +1,10 @@
-"""The frozen base's hidden states, computed once per document and kept in checksummed files."""
+"""The frozen base's states, computed once per document and kept in checksummed files."""
 
 import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,17 @@ _CODE = code_fingerprint(
 """States that other code computed are not ours."""
 
 
+class States(NamedTuple):
+    """What the base knows of one document, memory-mapped."""
+
+    hidden: Float[np.ndarray, "N U D"]
+    attention: Float[np.ndarray, "N U 4"]
+    """The last block's, as `attention_summary` has it."""
+
+
+_SUMMARY = 4
+
+
 def hidden_states(
     lm: TransformerLM, documents: Documents, *, chunk: int, suffix_blocks: int = 0
 ) -> Float[np.ndarray, "B N U D"]:
@@ -35,18 +47,23 @@ def hidden_states(
     the unit is an `InputError`.
     """
     _check_chunk(documents, chunk)
-    return np.stack([_document_states(lm, d, chunk, suffix_blocks) for d in _each(documents)])
+
+    def forward(tokens):
+        if suffix_blocks:
+            return lm.prefix_states(tokens, suffix_blocks=suffix_blocks)
+        return lm.hidden_states(tokens)
+
+    return np.stack([_read(d, chunk, lm.config.width, forward) for d in _each(documents)])
 
 
-def cached_hidden_states(
+def cached_states(
     lm: TransformerLM,
     documents: Documents,
     *,
     chunk: int,
-    suffix_blocks: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Float[np.ndarray, "N U D"]]:
-    """`hidden_states`, one read-only memory-mapped file per document, computed if absent.
+) -> list[States]:
+    """`hidden_states` and the attention beside them, one file per document, computed if absent.
 
     A file's name holds the hash of what it was computed from and of its bytes, which are verified
     here: a damaged file is an `InputError`. A killed run goes on at the document it was at.
@@ -55,13 +72,21 @@ def cached_hidden_states(
     _check_chunk(documents, chunk)
     folder = cache_folder("hidden")
     present = {path.name[:_KEY_LENGTH]: path for path in folder.glob("*.npy")}
+    width = lm.config.width + _SUMMARY
+
+    def forward(tokens):
+        entering = lm.prefix_states(tokens, suffix_blocks=1)
+        last = lm.suffix_states(entering, suffix_blocks=1)
+        return jnp.concatenate([last, lm.last_attention(entering)], axis=-1)
+
     states = []
     for done, document in enumerate(_each(documents), start=1):
-        key = _key(lm, document, chunk, suffix_blocks)
+        key = _key(lm, document, chunk)
         path = present.get(key)
         if path is None:
-            path = _save(folder, key, _document_states(lm, document, chunk, suffix_blocks))
-        states.append(_open(path))
+            path = _save(folder, key, _read(document, chunk, width, forward))
+        columns = _open(path)
+        states.append(States(columns[..., :-_SUMMARY], columns[..., -_SUMMARY:]))
         if progress is not None:
             progress(done, len(documents.tokens))
     return states
@@ -78,10 +103,10 @@ def _each(documents: Documents) -> list[Documents]:
     return [documents.select(slice(i, i + 1)) for i in range(len(documents.tokens))]
 
 
-def _document_states(
-    lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int
-) -> Float[np.ndarray, "N U D"]:
-    """The states of one document: every call to the model has the same shape, [rows, chunk]."""
+def _read(
+    document: Documents, chunk: int, width: int, forward: Callable[[jnp.ndarray], jnp.ndarray]
+) -> Float[np.ndarray, "N U width"]:
+    """`forward` of one document's chunks: every call has the same shape, [rows, chunk]."""
     _, n, u = document.tokens.shape
     rows = min(max(1, _TOKENS_PER_CALL // chunk), -(-n * u // chunk))
     blocks = -(-n * u // (rows * chunk)) * rows
@@ -90,27 +115,19 @@ def _document_states(
         for x in (document.inputs, document.mask)
     )
     states = [
-        _forward(lm, x, suffix_blocks) if read.any() else None
+        np.asarray(forward(jnp.asarray(x))) if read.any() else None
         for x, read in zip(tokens, mask, strict=True)
     ]
-    empty = np.zeros((rows, chunk, lm.config.width), np.float32)
+    empty = np.zeros((rows, chunk, width), np.float32)
     flat = np.concatenate([empty if s is None else s for s in states]).reshape(blocks * chunk, -1)
     return flat[: n * u].reshape(n, u, -1)
 
 
-def _forward(lm: TransformerLM, tokens: np.ndarray, suffix_blocks: int) -> np.ndarray:
-    read = jnp.asarray(tokens)
-    if suffix_blocks:
-        return np.asarray(lm.prefix_states(read, suffix_blocks=suffix_blocks))
-    return np.asarray(lm.hidden_states(read))
-
-
-def _key(lm: TransformerLM, document: Documents, chunk: int, suffix_blocks: int) -> str:
+def _key(lm: TransformerLM, document: Documents, chunk: int) -> str:
     """What the states depend on, hashed."""
     tokens, mask = np.asarray(document.tokens, np.int32), np.asarray(document.mask, bool)
     digest = hashlib.sha256(
-        f"{_CODE} {lm.fingerprint} {chunk} {suffix_blocks} {tokens.shape} "
-        f"{int(document.bos)}".encode()
+        f"{_CODE} {lm.fingerprint} {chunk} {tokens.shape} {int(document.bos)}".encode()
     )
     digest.update(tokens.tobytes())
     digest.update(mask.tobytes())

@@ -115,6 +115,10 @@ class TransformerLM:
         self._check_suffix(suffix_blocks)
         return _suffix(self, h, suffix_blocks, deltas)
 
+    def last_attention(self, h: Float[Array, "B T D"]) -> Float[Array, "B T 4"]:
+        """`attention_summary` of the last block; `h` are `prefix_states(..., suffix_blocks=1)`."""
+        return _last_attention(self, h)
+
     def _check_suffix(self, suffix_blocks: int) -> None:
         if not 0 <= suffix_blocks <= self.config.layers:
             raise InputError(
@@ -162,3 +166,8 @@ def _prefix(lm: TransformerLM, tokens, suffix_blocks: int):
 def _suffix(lm: TransformerLM, h, suffix_blocks: int, deltas):
     decoder, layers = lm.decoder, lm.config.layers
     return decoder.final_norm(decoder.run_blocks(h, layers - suffix_blocks, layers, deltas))
+
+
+@jax.jit
+def _last_attention(lm: TransformerLM, h):
+    return lm.decoder.last_attention(h)

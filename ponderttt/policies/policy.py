@@ -1,15 +1,17 @@
-"""The policy protocol, and the uninformed policies: fixed, and random at a budget."""
+"""The policy protocol, and the uninformed policies: uniform, random at a budget, scheduled."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.optimize import linprog
 
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, InputError, Observation
+
+NEEDS = ("entropy", "gradient_norm", "features")
 
 
 class Policy(Protocol):
@@ -23,6 +25,10 @@ class Policy(Protocol):
     def max_steps(self) -> int:
         """The most steps that it ever takes (static): what the masked dispatch pays."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it reads of the observation that costs something (static): some of `NEEDS`."""
+
     def init(self, key: PRNGKeyArray) -> Any:
         """Its state at the start of a document."""
 
@@ -30,12 +36,30 @@ class Policy(Protocol):
         """The decision for the unit just scored, and the next state."""
 
 
-def _decision(action: jax.Array, log_prob: jax.Array) -> Decision:
-    return Decision(action.astype(jnp.int32), log_prob, jnp.zeros(()))
+def decided(action: Int[Array, ""], log_prob: Float[Array, ""] | float = 0.0) -> Decision:
+    """A decision without a value."""
+    return Decision(action.astype(jnp.int32), jnp.asarray(log_prob), jnp.zeros(()))
+
+
+class Memoryless:
+    """What most policies share: the most steps of their actions, nothing that costs, no state."""
+
+    actions: ActionSpace
+
+    @property
+    def max_steps(self) -> int:
+        return self.actions.max_steps
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        return ()
 
 
 @dataclass(frozen=True)
-class Fixed:
+class UniformPolicy(Memoryless):
     """One action, always."""
 
     action: str
@@ -48,15 +72,12 @@ class Fixed:
     def max_steps(self) -> int:
         return self.actions.steps[self.actions.position(self.action)]
 
-    def init(self, key: PRNGKeyArray) -> tuple[()]:
-        return ()
-
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
-        return _decision(jnp.asarray(self.actions.position(self.action)), jnp.zeros(())), state
+        return decided(jnp.asarray(self.actions.position(self.action))), state
 
 
 @dataclass(frozen=True)
-class Random:
+class RandomPolicy(Memoryless):
     """An action drawn for every unit alike: uninformed, the yardstick of every policy.
 
     `probabilities` [A] sum to 1; `best_mix` finds those that spend a budget best.
@@ -65,21 +86,52 @@ class Random:
     probabilities: Float[Array, "A"]
     actions: ActionSpace = CHUNK_ACTIONS
 
-    @property
-    def max_steps(self) -> int:
-        return self.actions.max_steps
+    def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
+        return _drawn(key, jnp.asarray(self.probabilities)), state
 
-    def init(self, key: PRNGKeyArray) -> tuple[()]:
-        return ()
+
+@dataclass(frozen=True)
+class SchedulePolicy(Memoryless):
+    """`probabilities` [N, A] by the unit's position in the document: uninformed too."""
+
+    probabilities: Float[Array, "N A"]
+    actions: ActionSpace = CHUNK_ACTIONS
+
+    @classmethod
+    def first(
+        cls, action: str, budget: float, units: int, actions: ActionSpace = CHUNK_ACTIONS
+    ) -> Self:
+        """`action` from the start for as long as the budget lasts, and the cheapest after it.
+
+        The unit at the border draws between the two, so that the mean cost is `budget`.
+        """
+        costs = actions.costs
+        dear = actions.position(action)
+        if not costs[0] <= budget <= costs[dear]:
+            raise InputError(
+                f"budget {budget:g} a unit cannot be met by {actions.names[0]} and {action}: "
+                f"they cost {costs[0]:g} and {costs[dear]:g}"
+            )
+        share = units * (budget - costs[0]) / max(costs[dear] - costs[0], 1e-9)
+        taken = np.clip(share - np.arange(units), 0.0, 1.0)
+        table = np.zeros((units, len(costs)))
+        table[:, 0] = 1 - taken
+        table[:, dear] += taken
+        return cls(jnp.asarray(table, jnp.float32), actions)
 
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
-        log_probs = jnp.log(jnp.asarray(self.probabilities))
-        action = jax.random.categorical(key, log_probs)
-        return _decision(action, log_probs[action]), state
+        return _drawn(key, jnp.asarray(self.probabilities)[observation.unit]), state
 
 
-jax.tree_util.register_dataclass(Fixed, data_fields=[], meta_fields=["action", "actions"])
-jax.tree_util.register_dataclass(Random, data_fields=["probabilities"], meta_fields=["actions"])
+def _drawn(key: PRNGKeyArray, probabilities: Float[Array, "A"]) -> Decision:
+    log_probs = jnp.log(probabilities)
+    action = jax.random.categorical(key, log_probs)
+    return decided(action, log_probs[action])
+
+
+jax.tree_util.register_dataclass(UniformPolicy, data_fields=[], meta_fields=["action", "actions"])
+for _kind in (RandomPolicy, SchedulePolicy):
+    jax.tree_util.register_dataclass(_kind, data_fields=["probabilities"], meta_fields=["actions"])
 
 
 def best_mix(

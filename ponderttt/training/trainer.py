@@ -15,7 +15,7 @@ from flax import nnx
 from ponderttt.models.adapters import Reconstruction
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTLayer
-from ponderttt.policies import Random
+from ponderttt.policies import RandomPolicy
 from ponderttt.rollout import rollout
 from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
 from ponderttt.types import CHUNK_ACTIONS, Documents, InputError
@@ -142,7 +142,7 @@ class TTTTrainer:
             self.graph, chunk, config.learning_rate, config.warmup, config.weight_decay,
             config.clip, config.inner_weight,
         )  # fmt: skip
-        self.policy = Random(jnp.asarray(config.mixture))
+        self.policy = RandomPolicy(jnp.asarray(config.mixture))
         self.scale = jnp.asarray(config.rate_scale)
 
     def _start(self) -> Progress:

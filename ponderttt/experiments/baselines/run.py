@@ -18,7 +18,7 @@ from ponderttt.experiments.progress import track
 from ponderttt.experiments.result import Result
 from ponderttt.models.adapters import Reconstruction
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import Fixed, Policy, Random
+from ponderttt.policies import Policy, RandomPolicy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
 
@@ -92,7 +92,7 @@ def _prepare(
         trained += [history, never_history]
         ready = tune(make=tuning.scaled(layer), grid=tuning.RECONSTRUCTION_GRID)
         methods += _adapted(reader, ready)
-        control = partial(reader.read, Reconstruction.of(never), Fixed("SKIP"))
+        control = partial(reader.read, Reconstruction.of(never), UniformPolicy("SKIP"))
         methods.append(Method("reconstruction", "rate 0", control, None))
         tuned.append(ready.table)
     empty = pd.DataFrame(columns=["step", "loss", "validation", "trained", "stopped"])
@@ -117,8 +117,8 @@ def _frozen(reader: Reader, unit: int) -> list[Method]:
 
 def _adapted(reader: Reader, ready: tuning.Tuned) -> list[Method]:
     """Every fixed action, and random at the budget."""
-    policies: dict[str, Policy] = {name: Fixed(name) for name in CHUNK_ACTIONS.names}
-    policies["RANDOM"] = Random(jnp.asarray(ready.mix))
+    policies: dict[str, Policy] = {name: UniformPolicy(name) for name in CHUNK_ACTIONS.names}
+    policies["RANDOM"] = RandomPolicy(jnp.asarray(ready.mix))
     return [
         Method(ready.adapter.objective, name, partial(reader.read, ready.adapter, policy), None)
         for name, policy in policies.items()

@@ -23,7 +23,7 @@ from ponderttt.experiments.result import Result
 from ponderttt.models.adapters import Adapter, NextToken, Reconstruction, ReconstructionLimit
 from ponderttt.models.lm import TransformerLM
 from ponderttt.models.ttt_layer import TTTLayer
-from ponderttt.policies import Random
+from ponderttt.policies import RandomPolicy
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace
 
 MADE = 8
@@ -151,7 +151,7 @@ def _read(reader: Reader, config: ConvergenceConfig, ways: list[Way], test: Text
     for i, way in track(pairs, "reading test text", len(pairs)):
         # Certain of one action: which one is data, so that all K share a compiled program.
         taken = 1 if np.isinf(way.steps) else int(way.steps)
-        policy = Random(jnp.eye(len(most))[most.index(taken)], actions)
+        policy = RandomPolicy(jnp.eye(len(most))[most.index(taken)], actions)
         arrays = reader.read(way.adapter, policy, test.corpus, i)
         rows.append(
             {

@@ -1,0 +1,121 @@
+"""Gates: learn where a signal exceeds a threshold that follows the stream to a target share.
+
+A gate reads one document with the threshold it came with; `following` is the gate for the next one,
+moved as if its threshold had followed unit by unit. Within a document the threshold moves too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ponderttt.policies.policy import Memoryless, decided
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, InputError, Observation
+
+Signal = Literal["inner_loss", "delta"]
+
+
+class GateState(NamedTuple):
+    """The threshold, the running share of units learned from, and the running mean of the loss."""
+
+    threshold: Float[Array, ""]
+    share: Float[Array, ""]
+    loss: Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class EMAGate(Memoryless):
+    """`d = [signal > tau]`, then `r <- (1-a) r + a d`, `tau <- tau + a (r - rho) |tau|`.
+
+    The gate of arXiv 2601.00894, except that it decides on a unit that has been scored. `signal` is
+    the inner loss, or (`delta`) the loss over its running mean. A unit above the threshold takes
+    `action`; with `growth` > 1 the residual rules instead: each further action takes `growth` times
+    as much (`tau`, `growth tau`, `growth^2 tau`), which needs a positive signal.
+    """
+
+    threshold: Float[Array, ""]
+    share: Float[Array, ""]
+    loss: Float[Array, ""]
+    target: Float[Array, ""]
+    rate: Float[Array, ""]
+    signal: Signal = "inner_loss"
+    action: str = "UPDATE_1"
+    growth: float = 1.0
+    actions: ActionSpace = CHUNK_ACTIONS
+
+    def __post_init__(self):
+        self.actions.position(self.action)
+        if self.signal not in ("inner_loss", "delta"):
+            raise InputError(f"unknown signal {self.signal!r}: expected inner_loss or delta")
+        if self.growth < 1 or (self.growth > 1 and self.signal == "delta"):
+            raise InputError(
+                f"growth is {self.growth:g} for {self.signal}: expected 1, or more with inner_loss"
+            )
+
+    @classmethod
+    def calibrate(
+        cls,
+        inner_losses: Sequence[float] | Float[np.ndarray, "M"],
+        *,
+        target: float = 0.5,
+        rate: float = 0.1,
+        **options: Any,
+    ) -> Self:
+        """`tau` at the (1 - `target`) percentile of the first documents' signals."""
+        losses = np.asarray(inner_losses, float).reshape(-1)
+        if not losses.size:
+            raise InputError("no signal to calibrate on: expected one or more validation units")
+        if not 0 <= target <= 1:
+            raise InputError(f"the target share is {target:g}: expected 0 to 1")
+        mean = float(losses.mean())
+        signals = losses - mean if options.get("signal") == "delta" else losses
+        threshold = np.quantile(signals, 1 - target)
+        start = {"threshold": threshold, "share": target, "loss": mean, "target": target}
+        arrays = {name: jnp.asarray(x, jnp.float32) for name, x in (start | {"rate": rate}).items()}
+        return cls(**arrays, **options)
+
+    @property
+    def max_steps(self) -> int:
+        if self.growth > 1:
+            return self.actions.max_steps
+        return self.actions.steps[self.actions.position(self.action)]
+
+    def init(self, key: PRNGKeyArray) -> GateState:
+        return GateState(*(jnp.asarray(x) for x in (self.threshold, self.share, self.loss)))
+
+    def act(
+        self, state: GateState, observation: Observation, key: PRNGKeyArray
+    ) -> tuple[Decision, GateState]:
+        return self._step(state, observation.inner_loss)
+
+    def _step(self, state: GateState, inner_loss) -> tuple[Decision, GateState]:
+        signal = inner_loss - state.loss if self.signal == "delta" else inner_loss
+        above = signal > state.threshold
+        if self.growth > 1:
+            levels = state.threshold * self.growth ** jnp.arange(len(self.actions.names) - 1)
+            action = jnp.sum(signal > levels)
+        else:
+            action = jnp.where(above, self.actions.position(self.action), 0)
+        share = (1 - self.rate) * state.share + self.rate * above
+        moved = state.threshold + self.rate * (share - self.target) * jnp.abs(state.threshold)
+        loss = (1 - self.rate) * state.loss + self.rate * inner_loss
+        return decided(action), GateState(moved, share, loss)
+
+    def following(self, episode: Episode) -> "EMAGate":
+        """The gate that goes on after the documents of `episode`, read in order."""
+        real = np.asarray(episode.mask).any(axis=-1)
+        state = self.init(jax.random.key(0))
+        for loss in np.asarray(episode.inner_loss)[real]:
+            _, state = self._step(state, jnp.asarray(loss))
+        return replace(self, threshold=state.threshold, share=state.share, loss=state.loss)
+
+
+jax.tree_util.register_dataclass(
+    EMAGate,
+    data_fields=["threshold", "share", "loss", "target", "rate"],
+    meta_fields=["signal", "action", "growth", "actions"],
+)
