@@ -3,12 +3,13 @@
 Score first: the loss of record of a unit is that of the fast weights it found.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend, global_norm
 from ponderttt.models.adapters import Adapter, Unit, token_losses
@@ -106,6 +107,26 @@ def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "M C D"
     return padded.reshape(-1, chunk, d)
 
 
+def views(
+    lm: TransformerLM,
+    adapter: Adapter,
+    tokens: Int[Array, "N U"],
+    mask: Bool[Array, "N U"],
+    hidden: Float[Array, "N U D"],
+    chunk: int,
+) -> Callable[[Int[Array, ""]], Any]:
+    """What the adapter sees of unit n of one document, as a function of n."""
+    unit = tokens.shape[1]
+    chunks = _by_chunk(hidden, chunk) if adapter.suffix_blocks else hidden
+    per_chunk = chunk // unit if adapter.suffix_blocks else 1
+
+    def view(n):
+        states = jax.lax.dynamic_index_in_dim(chunks, n // per_chunk, keepdims=False)
+        return adapter.view(lm, Unit(states, (n % per_chunk) * unit, tokens[n], mask[n]))
+
+    return view
+
+
 class _Carry(NamedTuple):
     """What one unit hands to the next."""
 
@@ -125,16 +146,14 @@ def _read_document(
     cost_of = jnp.asarray(policy.actions.costs)
     start_key, unit_key = jax.random.split(key)
     initial = adapter.init(lm)
-    chunks = _by_chunk(hidden, chunk) if adapter.suffix_blocks else hidden
-    per_chunk = chunk // unit if adapter.suffix_blocks else 1
+    view_of = views(lm, adapter, tokens, mask, hidden, chunk)
     unknown = jnp.full((), jnp.nan)
 
     def gradient(fast, view):
         return adapter.gradient(lm, fast, view)
 
     def read_unit(carry: _Carry, n):
-        states = jax.lax.dynamic_index_in_dim(chunks, n // per_chunk, keepdims=False)
-        view = adapter.view(lm, Unit(states, (n % per_chunk) * unit, tokens[n], mask[n]))
+        view = view_of(n)
         known, token_nll = None, carry.token_nll
         if order == "predict_first":
             known = _score(lm, adapter, policy, extractor, carry.fast, view, tokens[n], mask[n])

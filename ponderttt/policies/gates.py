@@ -73,10 +73,9 @@ class EMAGate(Memoryless):
             raise InputError(f"the target share is {target:g}: expected 0 to 1")
         mean = float(losses.mean())
         signals = losses - mean if options.get("signal") == "delta" else losses
-        threshold = np.quantile(signals, 1 - target)
-        start = {"threshold": threshold, "share": target, "loss": mean, "target": target}
-        arrays = {name: jnp.asarray(x, jnp.float32) for name, x in (start | {"rate": rate}).items()}
-        return cls(**arrays, **options)
+        tau = float(np.quantile(signals, 1 - target))
+        start = [jnp.asarray(x, jnp.float32) for x in (tau, target, mean, target, rate)]
+        return cls(start[0], start[1], start[2], start[3], start[4], **options)
 
     @property
     def max_steps(self) -> int:
