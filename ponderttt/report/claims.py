@@ -110,8 +110,12 @@ def signed_interval(effect: float, low: float, high: float, *, digits: int = 4) 
 
 
 def millinats(row: dict) -> str:
-    """The gain of `row` with its interval (`gain`, `low`, `high` in nats), in thousandths."""
-    return signed_interval(*(1e3 * row[key] for key in ("gain", "low", "high")), digits=1)
+    """The gain of `row` with its interval (`gain`, `low`, `high` in nats), in thousandths.
+
+    The interval stands below the gain, so that a table of many columns fits on a page.
+    """
+    text = signed_interval(*(1e3 * row[key] for key in ("gain", "low", "high")), digits=1)
+    return text.replace(" [", "<br>[")
 
 
 def paired_gain(gain: pd.Series) -> Evidence:

@@ -104,6 +104,11 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
     """What K steps are worth to the text that follows, for every way of training and stepping."""
     data = labels(result.tables["gains"])
     data = data[data["steps"] > 0]
+    # What loses many times over what others gain would leave a chart of nothing else.
+    scale = (
+        data[data["direction"] == "descent"].groupby("panel")["gain"].agg(lambda g: g.abs().max())
+    )
+    data = data[data["gain"] > -2 * data["panel"].map(scale)]
     finite = sorted(data["steps"][np.isfinite(data["steps"])].unique())
     # The limit stands one doubling after the last K.
     data["at"] = np.log2(data["steps"].replace(np.inf, 2 * finite[-1]))
@@ -147,7 +152,8 @@ def gain_by_steps(result: Result) -> alt.FacetChart:
         .properties(
             title=alt.Title(
                 "Do more steps help what is read next?",
-                subtitle="Mean over documents, 95 % intervals. Scales differ.",
+                subtitle="Mean over documents, 95 % intervals. Scales differ. Losses above "
+                "twice the largest gain are left to the table.",
             )
         )
     )
