@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from ponderttt.evaluation.oracle import at_budget, counterfactuals, search, separable_gain
+from ponderttt.evaluation.oracle import at_budget, counterfactuals, one_step, search, separable_gain
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import RandomPolicy, SchedulePolicy
@@ -81,9 +81,11 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
     documents = text(n=7)
     prices = (0.0, 0.002, 0.02)
     together = search(lm, ADAPTER, documents, prices=prices, width=4)
-    assert together.loss.shape == (2, 12)
+    assert together.loss.shape == (2, 16)
     for way in np.asarray(together.action):
-        assert len({tuple(row) for row in way}) == 12
+        assert len({tuple(row) for row in way}) == 16
+        for a in range(4):
+            assert (way == [*[a] * 6, 0]).all(axis=1).any()
     for price in prices:
         alone = search(lm, ADAPTER, documents, prices=(price,), width=4)
         one, all_ = (np.asarray(f.loss + price * f.cost).min(axis=1) for f in (alone, together))
@@ -92,6 +94,26 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
     loss, cost = read(lm, documents, together.action[b, w])
     np.testing.assert_allclose(together.loss[b, w], loss[b], rtol=1e-4)
     np.testing.assert_allclose(together.cost[b, w], cost[b])
+
+
+def test_one_step_ahead_is_the_best_for_the_next_unit(lm, everything):
+    """At each unit, among the ways that agree so far."""
+    documents, ways, _, _ = everything
+    prices = (0.0, 0.01)
+    found = one_step(lm, ADAPTER, documents, prices=prices)
+    units = {
+        tuple(way): np.asarray(
+            rollout(lm, ADAPTER, SchedulePolicy(jnp.eye(4)[way]), documents, key=KEY).token_nll
+        ).sum(2) / U
+        for way in ways if (way[1:] == 0).all()
+    }  # fmt: skip
+    for i, price in enumerate(prices):
+        value = [units[a, 0, 0, 0][0, 1] + price * COSTS[a] for a in range(4)]
+        assert int(found.action[0, i, 0]) == int(np.argmin(value))
+    b = 1
+    loss, cost = read(lm, documents, found.action[b, 0])
+    np.testing.assert_allclose(found.loss[b, 0], loss[b], rtol=1e-4)
+    np.testing.assert_allclose(found.cost[b, 0], cost[b])
 
 
 @pytest.mark.parametrize("budget", [1.0, 2.0, 3.125, 5.0])

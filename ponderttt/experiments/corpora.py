@@ -26,6 +26,20 @@ class Texts:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def select(self, indices: list[int]) -> "Texts":
+        """The documents at `indices`, in that order."""
+        corpus = self.corpus
+        return Texts(
+            Encoded(
+                corpus.documents.select(np.asarray(indices)),
+                [corpus.hidden[i] for i in indices],
+                [corpus.attention[i] for i in indices],
+            ),
+            tuple(self.sources[i] for i in indices),
+            tuple(self.paths[i] for i in indices),
+            self.record,
+        )
+
     def first_of_each(self, count: int) -> list[int]:
         """Indices of the first `count` documents of every source."""
         chosen: list[int] = []
@@ -58,12 +72,12 @@ def load_texts(
         jnp.concatenate([part.documents.mask for part in parts.values()]),
         jnp.asarray(next(iter(parts.values())).documents.bos),
     )
-    hidden: list[np.ndarray] = []
+    states: list[Encoded] = []
     label = f"hidden states, {sources[0] if len(sources) == 1 else split}"
     for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
-        hidden += with_hidden(lm, documents.select(slice(i, i + 1))).hidden
+        states.append(with_hidden(lm, documents.select(slice(i, i + 1))))
     return Texts(
-        Encoded(documents, hidden),
+        Encoded(documents, [x.hidden[0] for x in states], [x.attention[0] for x in states]),
         tuple(source for source, part in parts.items() for _ in part.paths),
         tuple(path for part in parts.values() for path in part.paths),
         {source: dataclasses.asdict(part)["record"] for source, part in parts.items()},

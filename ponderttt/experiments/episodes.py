@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from ponderttt.inner.descent import Dispatch
 from ponderttt.models.adapters import Adapter, token_losses
 from ponderttt.models.hidden import cached_states, hidden_states
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import Policy
+from ponderttt.policies import FeatureExtractor, Policy
 from ponderttt.rollout import rollout
 from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_arrays
 from ponderttt.training.trainer import Encoded
@@ -38,7 +38,8 @@ def fingerprint(*parts: Any) -> str:
 _CODE = code_fingerprint("types.py", "rollout.py", "inner", "models", "policies")
 
 
-def _remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:
+def remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:
+    """What `compute` gives, kept under `key` on disk and read back from there."""
     folder = cache_folder("episodes")
     found = load_arrays(folder, key)
     return found if found is not None else save_arrays(folder, key, compute())
@@ -48,7 +49,15 @@ def with_hidden(lm: TransformerLM, documents: Documents) -> Encoded:
     """`documents` with the frozen base's cached states, one unit an attention window."""
     unit = documents.tokens.shape[-1]
     states = cached_states(lm, documents, chunk=unit)
-    return Encoded(documents, [each.hidden for each in states])
+    return Encoded(documents, [x.hidden for x in states], [x.attention for x in states])
+
+
+class Features(NamedTuple):
+    """What the features of a corpus are made of: its documents described, and the constants."""
+
+    extractor: FeatureExtractor
+    described: list[np.ndarray]
+    """[N, E] a document."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,23 @@ class Reader:
     dispatch: Dispatch
     seed: int
 
-    def read(self, adapter: Adapter, policy: Policy, texts: Encoded, index: int) -> Arrays:
+    def read(
+        self,
+        adapter: Adapter,
+        policy: Policy,
+        texts: Encoded,
+        index: int,
+        features: Features | None = None,
+    ) -> Arrays:
         """The episode of document `index`: arrays [N] (`token_nll` and `mask` [N, U])."""
+        extractor = None if features is None else features.extractor
+        described = None if features is None else features.described[index][None]
         documents = _one(texts, index)
         content = fingerprint(documents)
         key = fingerprint(
             _CODE, self.lm.fingerprint, type(adapter).__name__, adapter, adapter.spec,
             type(policy).__name__, policy, getattr(policy, "action", ""), policy.actions,
-            content, self.dispatch, self.seed,
+            content, self.dispatch, self.seed, extractor, described,
         )  # fmt: skip
 
         def compute() -> Arrays:
@@ -76,10 +94,11 @@ class Reader:
             episode = rollout(
                 self.lm, adapter, policy, documents,
                 key=draws, dispatch=self.dispatch, hidden=hidden,
+                extractor=extractor, described=described,
             )  # fmt: skip
             return {name: np.asarray(value[0]) for name, value in episode._asdict().items()}
 
-        return _remembered(key, compute)
+        return remembered(key, compute)
 
     def read_frozen(self, window: int, texts: Encoded, index: int) -> Arrays:
         """The frozen base's `token_nll` and `mask` [N, U], with `window` units attended to."""
@@ -94,7 +113,7 @@ class Reader:
             mask = np.asarray(documents.mask[0])
             return {"token_nll": losses[0] * mask, "mask": mask}
 
-        return _remembered(key, compute)
+        return remembered(key, compute)
 
 
 def unit_means(token_nll: Float[np.ndarray, "N U"], mask: np.ndarray) -> Float[np.ndarray, "N"]:

@@ -20,6 +20,7 @@ GREY, SKY, GREEN, VERMILION = "#8c8c8c", "#56b4e9", "#009e73", "#d55e00"
 BLUE, PURPLE, ORANGE = "#0072b2", "#cc79a7", "#e69f00"
 
 SOURCE_COLOURS = [BLUE, GREEN, ORANGE, PURPLE]
+ACTION_COLOURS = {"SKIP": GREY, "UPDATE_1": SKY, "UPDATE_2": GREEN, "UPDATE_4": VERMILION}
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 

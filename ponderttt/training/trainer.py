@@ -54,10 +54,11 @@ class TrainerConfig:
 
 
 class Encoded(NamedTuple):
-    """Documents with the cached hidden states of each ([N, U, D] a document)."""
+    """Documents with the cached states of each: hidden [N, U, D], attention [N, U, 4]."""
 
     documents: Documents
     hidden: Any
+    attention: Any = None
 
     def batch(self, index: np.ndarray) -> tuple[Documents, jax.Array]:
         """The documents at `index` with their hidden states [B, N, U, D]."""

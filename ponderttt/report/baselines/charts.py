@@ -8,12 +8,6 @@ from ponderttt.report import renderer
 from ponderttt.report.baselines.names import OBJECTIVE_LABELS, objectives, sources, updates
 from ponderttt.report.explorer import document_explorer
 
-ACTION_COLOURS = {
-    "SKIP": renderer.GREY,
-    "UPDATE_1": renderer.SKY,
-    "UPDATE_2": renderer.GREEN,
-    "UPDATE_4": renderer.VERMILION,
-}
 FAMILY_COLOURS = {
     "next-token": renderer.BLUE,
     "reconstruction": renderer.ORANGE,
@@ -133,7 +127,7 @@ def paired_differences(result: Result) -> alt.HConcatChart:
 
 def explorer(result: Result) -> alt.VConcatChart:
     """A few documents with their losses per unit under each action, down to the tokens."""
-    return document_explorer(result, ACTION_COLOURS)
+    return document_explorer(result, renderer.ACTION_COLOURS)
 
 
 def _paired_panel(result: Result, objective: str, actions: list[str]) -> alt.LayerChart:
@@ -181,7 +175,7 @@ def _named_objectives(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _action_colour(actions: list[str]) -> alt.Color:
-    colours = [ACTION_COLOURS.get(name, renderer.PURPLE) for name in actions]
+    colours = [renderer.ACTION_COLOURS.get(name, renderer.PURPLE) for name in actions]
     return alt.Color(
         "method:N",
         title=None,

@@ -1,0 +1,173 @@
+"""From what was searched to tidy tables: losses in nats a token, costs nominal and a unit."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ponderttt.evaluation import oracle
+from ponderttt.evaluation.metrics import spearman_interval
+from ponderttt.evaluation.statistics import interval_by_source
+from ponderttt.experiments.allocation import by_source
+from ponderttt.policies.features import NAMES
+from ponderttt.types import CHUNK_ACTIONS
+
+if TYPE_CHECKING:
+    from ponderttt.experiments.oracle.run import Searched
+
+FRONTIER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.125, 4.0, 5.0, 6.5, 8.0, 10.0, 12.0)
+"""Budgets at which the frontier is drawn."""
+
+
+def documents(stream: str, searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
+    """One row per (document, budget): control, oracle and one-step search at the same cost.
+
+    The budget is what the control really cost on these documents.
+    """
+    texts, units = searched.setting.test, searched.setting.units
+    frames = []
+    for budget in budgets:
+        control, outcome = searched.controls[budget]
+        spent = float(outcome.cost.mean())
+        best = oracle.at_budget(searched.found, spent, units)
+        greedy = oracle.at_budget(searched.greedy, spent, units)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "stream": stream,
+                    "source": texts.sources,
+                    "path": texts.paths,
+                    "document": np.arange(len(texts)),
+                    "budget": budget,
+                    "control": control.name,
+                    "skip_loss": searched.fixed["SKIP"].loss,
+                    "control_loss": outcome.loss,
+                    "control_cost": outcome.cost,
+                    "oracle_loss": best.loss / units,
+                    "oracle_cost": best.cost / units,
+                    "greedy_loss": greedy.loss / units,
+                    "greedy_cost": greedy.cost / units,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def available(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """What an allocation can gain over the control, by source and over all, with intervals."""
+    rows = []
+    for (stream, budget), group in table.groupby(["stream", "budget"], sort=False):
+        for source in [*dict.fromkeys(group["source"]), "all"]:
+            part = group if source == "all" else group[group["source"] == source]
+            gain = part["control_loss"] - part["oracle_loss"]
+            interval = interval_by_source(gain, part["source"], seed=seed)
+            means = part.groupby("source").mean(numeric_only=True).mean()
+            rows.append(
+                {
+                    "stream": stream,
+                    "budget": budget,
+                    "source": source,
+                    "control": part["control"].iloc[0],
+                    "control_gain": means["skip_loss"] - means["control_loss"],
+                    "oracle_gain": means["skip_loss"] - means["oracle_loss"],
+                    "greedy_gain": means["skip_loss"] - means["greedy_loss"],
+                    "control_cost": means["control_cost"],
+                    "oracle_cost": means["oracle_cost"],
+                    "gain": interval.mean,
+                    **interval._asdict(),
+                }
+            )
+    return pd.DataFrame(rows).drop(columns="mean")
+
+
+def frontier(stream: str, searched: "Searched") -> pd.DataFrame:
+    """Mean loss against mean cost: the oracle, one-step search, every control, every action."""
+    texts, units = searched.setting.test, searched.setting.units
+    rows: list[tuple] = []
+    for name, found in (("oracle", searched.found), ("one step", searched.greedy)):
+        for budget in FRONTIER:
+            chosen = oracle.at_budget(found, budget, units)
+            cost = float(chosen.cost.mean() / units)
+            rows.append((name, budget, cost, by_source(chosen.loss / units, texts)))
+    for name, outcome in searched.fixed.items():
+        rows.append((name, np.nan, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
+    for budget, (_, outcome) in searched.controls.items():
+        rows.append(("control", budget, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
+    return pd.DataFrame(rows, columns=["method", "budget", "cost", "loss"]).assign(stream=stream)
+
+
+def fixed(stream: str, searched: "Searched", *, seed: int) -> pd.DataFrame:
+    """Gain over SKIP of each action on every unit, by kind of text."""
+    texts, skip = searched.setting.test, searched.fixed["SKIP"].loss
+    rows = []
+    for name, outcome in searched.fixed.items():
+        gain = pd.Series(skip - outcome.loss)
+        sources = pd.Series(texts.sources)
+        for source in [*dict.fromkeys(texts.sources), "all"]:
+            here = np.ones(len(gain), bool) if source == "all" else sources == source
+            interval = interval_by_source(gain[here], sources[here], seed=seed)
+            rows.append(
+                {"stream": stream, "source": source, "action": name, "gain": interval.mean}
+                | interval._asdict()
+            )
+    return pd.DataFrame(rows).drop(columns="mean")
+
+
+def allocations(stream: str, searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
+    """How often the oracle takes each action, by source and position in the document."""
+    texts, units = searched.setting.test, searched.setting.units
+    frames = []
+    for budget in budgets:
+        spent = float(searched.controls[budget][1].cost.mean())
+        mix = oracle.at_budget(searched.found, spent, units).mix
+        for source in dict.fromkeys(texts.sources):
+            here = mix[np.asarray(texts.sources) == source].mean(axis=0)  # N A
+            n, a = np.indices(here.shape)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "stream": stream,
+                        "budget": budget,
+                        "source": source,
+                        "unit": n.reshape(-1),
+                        "action": np.asarray(CHUNK_ACTIONS.names)[a.reshape(-1)],
+                        "share": here.reshape(-1),
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def correlations(
+    stream: str, searched: "Searched", budgets: tuple[float, ...], *, seed: int
+) -> pd.DataFrame:
+    """Rank correlation of each feature with the oracle's steps, and with the next unit's gain.
+
+    Over units, the last of each document left out (nothing is decided there); intervals by whole
+    documents. Features are those seen where every unit takes UPDATE_1.
+    """
+    units = searched.setting.units
+    features = np.stack([arrays["features"] for arrays in searched.signals])[:, :-1]
+    budget = budgets[len(budgets) // 2]
+    spent = float(searched.controls[budget][1].cost.mean())
+    steps = oracle.at_budget(searched.found, spent, units).mix @ np.asarray(CHUNK_ACTIONS.steps)
+    targets = {
+        "oracle steps": steps[:, :-1],
+        "gain on the next unit": searched.gains[:, :-1, CHUNK_ACTIONS.position("UPDATE_1")],
+    }
+    clusters = np.repeat(np.arange(len(features)), units - 1)
+    rows = []
+    for target, values in targets.items():
+        for i, name in enumerate(NAMES):
+            found = spearman_interval(
+                features[..., i].reshape(-1), values.reshape(-1), clusters, seed, resamples=500
+            )
+            rows.append({"stream": stream, "target": target, "feature": name} | found._asdict())
+    return pd.DataFrame(rows)
+
+
+def one_step(stream: str, searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
+    """The separable bound: what one-step gains would be worth, were they all that there is."""
+    gains = searched.gains[:, :-1].reshape(-1, len(CHUNK_ACTIONS.names))
+    rows = [(stream, budget, oracle.separable_gain(gains, budget)) for budget in budgets]
+    return pd.DataFrame(rows, columns=["stream", "budget", "gain"])

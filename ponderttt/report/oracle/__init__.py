@@ -1,0 +1,15 @@
+"""The oracle page: what `ponderttt.experiments.oracle` found.
+
+Every function takes the experiment's result and gives what a notebook cell displays.
+Gains are in nats per token; costs are nominal, a unit.
+"""
+
+from ponderttt.report.oracle.charts import allocation as allocation
+from ponderttt.report.oracle.charts import frontier as frontier
+from ponderttt.report.oracle.charts import gain_by_document as gain_by_document
+from ponderttt.report.oracle.charts import who_gains as who_gains
+from ponderttt.report.oracle.claims import claims as claims
+from ponderttt.report.oracle.tables import available as available
+from ponderttt.report.oracle.tables import check as check
+from ponderttt.report.oracle.tables import conclusions as conclusions
+from ponderttt.report.oracle.tables import fixed as fixed

@@ -1,0 +1,68 @@
+"""What the oracle page claims: the same sentences whatever came out."""
+
+import pandas as pd
+
+from ponderttt.experiments.result import Result
+from ponderttt.report.claims import ABOVE_ZERO, NOT_WORSE, Claim, Evidence, Test, paired_gain
+
+CORRELATED = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are rank correlations")
+
+
+def claims(result: Result) -> list[Claim]:
+    """What can be gained, whether one step ahead is enough, and what goes with it."""
+    table = result.tables["documents"]
+    found = []
+    for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
+        paired = part.set_index(["source", "document"])
+        found += [
+            Claim(
+                f"{stream}, budget {budget:g}: the oracle reads better than the best uninformed "
+                f"control ({paired['control'].iloc[0]}).",
+                ABOVE_ZERO,
+                paired_gain(paired["control_loss"] - paired["oracle_loss"]),
+            ),
+            Claim(
+                f"{stream}, budget {budget:g}: search one step ahead reads as well as the oracle.",
+                NOT_WORSE,
+                paired_gain(paired["oracle_loss"] - paired["greedy_loss"]),
+            ),
+        ]
+    return [*found, *_differences(result), *_difficulty(result)]
+
+
+def _differences(result: Result) -> list[Claim]:
+    """On which kinds of text updating helps more: what an allocation can live on."""
+    fixed = result.tables["fixed"]
+    stream = result.config["streams"][0]
+    part = fixed[(fixed["stream"] == stream) & (fixed["action"] == "UPDATE_4")]
+    rows = part[part["source"] != "all"].set_index("source")
+    order = list(rows["gain"].sort_values(ascending=False).index)
+    return [
+        Claim(
+            f"{stream}: UPDATE_4 on every unit gains on documents of {source}.",
+            ABOVE_ZERO,
+            _evidence(rows.loc[source], "gain"),
+        )
+        for source in order
+    ]
+
+
+def _difficulty(result: Result) -> list[Claim]:
+    table = result.tables["correlations"].set_index(["stream", "target", "feature"])
+    targets = {
+        "oracle steps": "steps the oracle takes on it",
+        "gain on the next unit": "one step on it gains on the next",
+    }
+    return [
+        Claim(
+            f"{stream}: the higher the loss of a unit, the more {what}.",
+            CORRELATED,
+            _evidence(table.loc[stream, target].loc["log_perplexity"], "rho"),
+        )
+        for stream in result.config["streams"]
+        for target, what in targets.items()
+    ]
+
+
+def _evidence(row: pd.Series, effect: str) -> Evidence:
+    return Evidence(float(row[effect]), float(row["low"]), float(row["high"]), int(row["n"]))
