@@ -96,17 +96,38 @@ def bench(
     return 0
 
 
+def visualize(results_file: Path, output_dir: Path = Path("figures")) -> int:
+    """Draw a training run: its history and its actions, each as a picture and as a page.
+
+    Args:
+        results_file: The results.json that `ponderttt train-policy` wrote.
+        output_dir: Folder for training_history and action_distribution, .png and .html.
+    """
+    from ponderttt.report import policy_training
+
+    for path in policy_training.save(results_file, output_dir):
+        print(path)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; bad input is one line on standard error and exit code 2."""
     from ponderttt.experiments.convergence_analysis import ConvergenceAnalysisConfig
     from ponderttt.experiments.convergence_analysis import run as run_convergence
     from ponderttt.experiments.train_baseline import TrainBaselineConfig
     from ponderttt.experiments.train_baseline import run as run_train_baseline
+    from ponderttt.experiments.train_policy import TrainPolicyConfig
+    from ponderttt.experiments.train_policy import run as run_train_policy
     from ponderttt.types import InputError
 
     def train_baseline(config: tyro.conf.OmitArgPrefixes[TrainBaselineConfig]) -> int:
         """Read some chunks of text under one fixed action and print the loss of each."""
         run_train_baseline(config)
+        return 0
+
+    def train_policy(config: tyro.conf.OmitArgPrefixes[TrainPolicyConfig]) -> int:
+        """Train a policy that decides how many steps each unit gets, under a budget."""
+        run_train_policy(config)
         return 0
 
     def convergence(config: tyro.conf.OmitArgPrefixes[ConvergenceAnalysisConfig]) -> int:
@@ -121,6 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
         "bench": bench,
         "convergence": convergence,
         "train-baseline": train_baseline,
+        "train-policy": train_policy,
+        "visualize": visualize,
     }
     try:
         code = _parse(commands, arguments)()

@@ -158,14 +158,16 @@ def _read_document(
         if order == "predict_first":
             known = _score(lm, adapter, policy, extractor, carry.fast, view, tokens[n], mask[n])
             token_nll = known.nll
-        inner_loss = adapter.observed_loss(carry.fast, view, token_nll)
         seen = Observation(
-            n, token_nll, mask[n], masked_mean(token_nll, mask[n]), inner_loss, carry.spent,
-            unknown if known is None else masked_mean(known.entropy, mask[n]),
-            global_norm(gradient(carry.fast, view)) if "gradient_norm" in policy.needs else unknown,
-            jnp.zeros(0),
+            n, token_nll, mask[n], masked_mean(token_nll, mask[n]),
+            adapter.observed_loss(carry.fast, view, token_nll), carry.spent,
+            unknown, unknown, jnp.zeros(0),
         )  # fmt: skip
         memory = carry.memory
+        if "gradient_norm" in policy.needs:
+            seen = seen._replace(gradient_norm=global_norm(gradient(carry.fast, view)))
+        if known is not None:
+            seen = seen._replace(entropy=masked_mean(known.entropy, mask[n]))
         if extractor is not None and known is not None:
             features, memory = extractor.observe(
                 memory, seen, known.entropy, known.max_log_prob, described[n], n_units
@@ -186,8 +188,8 @@ def _read_document(
         if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
             token_nll = _score(lm, adapter, policy, None, fast, view, tokens[n], mask[n]).nll
         record = Episode(
-            token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost, inner_loss,
-            decision.log_prob, decision.value, seen.entropy,
+            token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost,
+            seen.inner_loss, decision.log_prob, decision.value, seen.entropy,
             seen.gradient_norm if "gradient_norm" in policy.needs else norm,
             seen.features, mask[n],
         )  # fmt: skip

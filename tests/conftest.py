@@ -10,8 +10,8 @@ if "PONDERTTT_CACHE" not in os.environ:
     os.environ["PONDERTTT_CACHE"] = tempfile.mkdtemp(prefix="ponderttt-test-cache-")
     atexit.register(shutil.rmtree, os.environ["PONDERTTT_CACHE"], ignore_errors=True)
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-# Most of the tests' time is compilation, which a second run need not repeat.
-compiled = Path.home() / ".cache" / "ponderttt" / "jax-tests"
+# Most of the tests' time is compilation, which a report and a second run need not repeat.
+compiled = Path.home() / ".cache" / "ponderttt" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

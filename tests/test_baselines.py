@@ -12,9 +12,7 @@ from ponderttt.types import CHUNK_ACTIONS, InputError
 
 @pytest.fixture
 def config(folder):
-    return BaselinesConfig(
-        sources=(str(folder),), units=3, unit_size=32, train_steps=2, test_documents=2
-    )
+    return BaselinesConfig(sources=(str(folder),), train_steps=2, test_documents=2)
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def test_the_tables_agree_with_one_another(config):
     methods = ["base", "base x2", "base x4", *CHUNK_ACTIONS.names, "RANDOM", "rate 0"]
     assert set(units["method"]) == set(methods)
     per = units.groupby(["objective", "method"])
-    assert (per.size() == 2 * 3).all()
+    assert (per.size() == 2 * 4).all()
     steps = per["steps"].mean()
     for objective in config.objectives:
         assert [steps[objective, name] for name in CHUNK_ACTIONS.names] == [0, 1, 2, 4]
@@ -44,7 +42,7 @@ def test_the_tables_agree_with_one_another(config):
     first = tables["positions"].query("unit == 0 and objective != 'none' and method != 'rate 0'")
     assert (first["gain"] == 0).all()
     assert tables["uniform"]["ok"].all()
-    assert (tables["explorer"]["pieces"].map(len) == 32).all()
+    assert (tables["explorer"]["pieces"].map(len) == 64).all()
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(config, cache, monkeypatch):

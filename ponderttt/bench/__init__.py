@@ -18,6 +18,8 @@ GROUPS: dict[str, Callable[[Options], list[Row]]] = {
     "forward": _group("forward"),
     "head": _group("head"),
     "inner": _group("inner"),
+    "oracle": _group("oracle"),
+    "ppo": _group("ppo"),
     "switch": _group("switch"),
 }
 

@@ -4,6 +4,8 @@ from ponderttt.models.adapters import NextToken as NextToken
 from ponderttt.models.adapters import Reconstruction as Reconstruction
 from ponderttt.models.adapters import ReconstructionLimit as ReconstructionLimit
 from ponderttt.models.lm import TransformerLM as TransformerLM
+from ponderttt.models.policy_network import PolicyNetwork as PolicyNetwork
+from ponderttt.models.policy_network import PolicyNetworkConfig as PolicyNetworkConfig
 from ponderttt.models.reference_ttt import ReferenceTTTConfig as ReferenceTTTConfig
 from ponderttt.models.reference_ttt import ReferenceTTTLayer as ReferenceTTTLayer
 from ponderttt.models.ttt_layer import TTTConfig as TTTConfig

@@ -1,5 +1,6 @@
 """Who decides how many steps: every policy is `init(key) -> state` and `act(state, ...)`."""
 
+from ponderttt.policies.actor_critic import ActorCritic as ActorCritic
 from ponderttt.policies.bandit import ThresholdBandit as ThresholdBandit
 from ponderttt.policies.features import FeatureExtractor as FeatureExtractor
 from ponderttt.policies.gates import EMAGate as EMAGate

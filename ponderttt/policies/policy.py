@@ -60,7 +60,11 @@ class Memoryless:
 
 @dataclass(frozen=True)
 class UniformPolicy(Memoryless):
-    """One action, always."""
+    """One action, always.
+
+    >>> UniformPolicy("UPDATE_2").max_steps
+    2
+    """
 
     action: str
     actions: ActionSpace = CHUNK_ACTIONS
@@ -81,6 +85,12 @@ class RandomPolicy(Memoryless):
     """An action drawn for every unit alike: uninformed, the yardstick of every policy.
 
     `probabilities` [A] sum to 1; `best_mix` finds those that spend a budget best.
+
+    >>> mix = best_mix(np.array([0.0, 0.04, 0.06, 0.08]), budget=2.0)
+    >>> mix.round(3).tolist()
+    [0.5, 0.5, 0.0, 0.0]
+    >>> RandomPolicy(jnp.asarray(mix)).max_steps
+    4
     """
 
     probabilities: Float[Array, "A"]

@@ -88,7 +88,11 @@ class ThresholdPolicy(Memoryless):
 
 
 class EntropyBasedPolicy(ThresholdPolicy):
-    """By the mean entropy of the unit's predictions."""
+    """By the mean entropy of the unit's predictions.
+
+    >>> EntropyBasedPolicy(jnp.asarray([2.0, 3.0, 4.0])).needs
+    ('entropy',)
+    """
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -104,7 +108,11 @@ class EntropyBasedPolicy(ThresholdPolicy):
 
 
 class LossBasedPolicy(ThresholdPolicy):
-    """By the unit's mean loss."""
+    """By the unit's mean loss.
+
+    >>> LossBasedPolicy(jnp.asarray([2.0, 3.0, 4.0])).needs
+    ()
+    """
 
     @staticmethod
     def signal(seen: Observation) -> Float[Array, ""]:
@@ -116,7 +124,11 @@ class LossBasedPolicy(ThresholdPolicy):
 
 
 class GradientNormBasedPolicy(ThresholdPolicy):
-    """By the norm of the inner gradient, which costs a backward pass on every unit."""
+    """By the norm of the inner gradient, which costs a backward pass on every unit.
+
+    >>> GradientNormBasedPolicy(jnp.asarray([2.0, 3.0, 4.0])).needs
+    ('gradient_norm',)
+    """
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -135,6 +147,9 @@ class PerplexityBasedPolicy(ThresholdPolicy):
     """By local perplexity: that of the last quarter of the unit.
 
     Of the whole unit it would decide as the loss does, whose exponential it is.
+
+    >>> PerplexityBasedPolicy(jnp.asarray([8.0, 20.0, 55.0])).max_steps
+    4
     """
 
     @staticmethod

@@ -74,7 +74,9 @@ def _environment(work: Path, progress: Path) -> dict[str, str]:
         # A notebook's progress goes to the report, not to widgets that are not installed.
         "PYTHONWARNINGS": "ignore:IProgress not found",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        "JAX_COMPILATION_CACHE_DIR": str(cache_folder("jax")),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        or str(cache_folder("jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "PONDERTTT_PROGRESS": str(progress),
         "PONDERTTT_RECORDS": str(work / "records"),
     }

@@ -132,6 +132,11 @@ class TTTTrainer:
     The losses come from `rollout` itself (masked dispatch), actions drawn from the mixture afresh
     at every step. Batches and actions are functions of (seed, step) alone, so that a run resumed
     from its checkpoint equals an uninterrupted one bit for bit.
+
+    >>> lm = TransformerLM.from_pretrained("tiny")
+    >>> layer = TTTLayer(TTTConfig(lm.config.width, head_dim=16, chunk_size=8))
+    >>> TTTTrainer(lm, layer, TrainerConfig(steps=2)).config.steps
+    2
     """
 
     def __init__(

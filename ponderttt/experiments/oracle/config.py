@@ -21,9 +21,9 @@ class OracleConfig:
     train_documents: int = 2
     """The inner rate is tuned on these; half as many (at least 2) choose the control."""
     test_documents: int = 2
-    units: int = 5
+    units: int = 4
     """Units read of each document; shorter documents are left out."""
-    unit_size: int = 32
+    unit_size: int = 64
     budgets: tuple[float, ...] = (2.0, 3.125, 5.0)
     """Mean nominal cost a unit, which the actions' 1, 3, 5 and 12 are counted against."""
     prices: tuple[float, ...] = (0.0, 0.005, 0.02)

@@ -1,0 +1,140 @@
+"""The learned policy at work: a network on the features, under a hard budget if one is set.
+
+Its file holds everything that a reader needs: parameters, the features' constants, and which
+version of the features and which actions it was trained with.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from jaxtyping import Array, Float, PRNGKeyArray
+from safetensors.numpy import save
+
+from ponderttt.models.policy_network import (
+    PolicyNetworkConfig,
+    apply_policy,
+    init_policy,
+)
+from ponderttt.policies.features import VERSION, FeatureExtractor
+from ponderttt.policies.policy import Memoryless
+from ponderttt.storage import atomic_path
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, InputError, Observation
+
+
+class Account(NamedTuple):
+    """A running account of the stream: every unit read pays in `budget`, every action is paid."""
+
+    budget: Float[Array, ""]
+    """Mean nominal cost a unit."""
+    balance: Float[Array, ""]
+    """What earlier documents have left, or overdrawn."""
+    credit: Float[Array, ""]
+    """How far it may be overdrawn."""
+
+    @classmethod
+    def open(cls, budget: float, *, credit_units: float = 0.0) -> "Account":
+        """An account that may be overdrawn by the budget of so many units."""
+        return cls(jnp.asarray(budget), jnp.zeros(()), jnp.asarray(budget * credit_units))
+
+
+@dataclass(frozen=True)
+class ActorCritic(Memoryless):
+    """Draws from the network's probabilities; with an `account`, only what it can afford.
+
+    The cheapest action is always allowed, so that the account is never overdrawn by more than its
+    credit wherever the budget covers that action. `following` carries the account on.
+    """
+
+    params: Any
+    network: PolicyNetworkConfig = PolicyNetworkConfig()
+    account: Account | None = None
+    actions: ActionSpace = CHUNK_ACTIONS
+
+    def __post_init__(self):
+        if self.network.actions != len(self.actions.names):
+            raise InputError(
+                f"the policy was trained to choose among {self.network.actions} actions: the "
+                f"action space has {len(self.actions.names)}, {', '.join(self.actions.names)}"
+            )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("features",)
+
+    def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
+        output = apply_policy(self.network, self.params, observation.features)
+        logits, costs = output.logits, jnp.asarray(self.actions.costs)
+        if self.account is not None:
+            paid_in = self.account.budget * (observation.unit + 1) + self.account.balance
+            left = paid_in + self.account.credit - observation.spent
+            allowed = (costs <= left + 1e-4) | (costs == jnp.min(costs))
+            logits = jnp.where(allowed, logits, -jnp.inf)
+        log_probs = jax.nn.log_softmax(logits)
+        action = jax.random.categorical(key, log_probs)
+        return Decision(action.astype(jnp.int32), log_probs[action], output.value), state
+
+    def following(self, episode: Episode) -> "ActorCritic":
+        """The policy for the next document: what this one has left over is its to spend."""
+        if self.account is None:
+            return self
+        units = jnp.sum(jnp.any(episode.mask, axis=-1))
+        left = self.account.balance + self.account.budget * units - jnp.sum(episode.cost)
+        return replace(self, account=self.account._replace(balance=left))
+
+
+jax.tree_util.register_dataclass(
+    ActorCritic, data_fields=["params", "account"], meta_fields=["network", "actions"]
+)
+
+
+def save_policy(path: Path | str, policy: ActorCritic, extractor: FeatureExtractor) -> None:
+    """Write the policy and the features' constants to one file (safetensors), atomically."""
+    leaves = {
+        jax.tree_util.keystr(where): np.asarray(leaf)
+        for where, leaf in jax.tree_util.tree_leaves_with_path((policy.params, extractor))
+    }
+    meta = {
+        "features": VERSION,
+        "network": asdict(policy.network),
+        "actions": policy.actions._asdict(),
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(leaves, metadata={"ponderttt": json.dumps(meta)}))
+
+
+def load_policy(
+    path: Path | str, *, actions: ActionSpace = CHUNK_ACTIONS
+) -> tuple[ActorCritic, FeatureExtractor]:
+    """What `save_policy` wrote; another version of the features or other actions are refused."""
+    try:
+        with safetensors.safe_open(str(path), "numpy") as file:
+            meta = json.loads((file.metadata() or {})["ponderttt"])
+            leaves = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{path} is no policy file, or a damaged one ({error}): expected one that "
+            "ponderttt train-policy wrote"
+        ) from error
+    if meta["features"] != VERSION:
+        raise InputError(
+            f"the policy {path} was trained on version {meta['features']} of the features, this "
+            f"is version {VERSION}: train it again"
+        )
+    trained = ActionSpace(*(tuple(meta["actions"][name]) for name in ActionSpace._fields))
+    if trained != actions:
+        raise InputError(
+            f"the policy {path} was trained with the actions {', '.join(trained.names)} at costs "
+            f"{trained.costs}: expected {', '.join(actions.names)} at {actions.costs}"
+        )
+    network = PolicyNetworkConfig(**meta["network"])
+    like = (init_policy(network, jax.random.key(0)), FeatureExtractor.raw(budget=1.0))
+    params, extractor = jax.tree_util.tree_map_with_path(
+        lambda where, leaf: jnp.asarray(leaves[jax.tree_util.keystr(where)]), like
+    )
+    return ActorCritic(params, network, None, actions), extractor

@@ -1,0 +1,118 @@
+"""The Lagrange multiplier of a budget as the output of a PID controller (Stooke et al. 2020)."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ponderttt.types import InputError
+
+FORMS = ("positional", "velocity")
+
+
+@dataclass(frozen=True)
+class PIDConfig:
+    """Gains on the relative violation; `delay` in iterations; the multiplier stays in 0..`limit`.
+
+    `form="velocity"` is wrong, and kept as a control: see `pid_step`.
+    """
+
+    kp: float = 0.1
+    ki: float = 0.01
+    kd: float = 0.01
+    delay: int = 10
+    smoothing: float = 0.95
+    limit: float = 100.0
+    form: Literal["positional", "velocity"] = "positional"
+
+    def __post_init__(self):
+        for name in ("kp", "ki", "kd"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}: expected a gain of 0 or more")
+        if self.delay < 1:
+            raise InputError(f"delay is {self.delay}: expected 1 or more iterations")
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"smoothing is {self.smoothing}: expected 0 or more, and below 1")
+        if not 0 < self.limit < float("inf"):
+            raise InputError(f"limit is {self.limit}: expected a bound above 0 on the multiplier")
+        if self.form not in FORMS:
+            raise InputError(f"unknown form {self.form!r}: expected one of {', '.join(FORMS)}")
+
+
+class PIDState(NamedTuple):
+    """What the controller remembers; `past` holds smoothed relative costs, the oldest first."""
+
+    started: Bool[Array, ""]
+    integral: Float[Array, ""]
+    error: Float[Array, ""]
+    cost: Float[Array, ""]
+    past: Float[Array, "delay"]
+    multiplier: Float[Array, ""]
+    last: Float[Array, "2"]  # the velocity form's last error and its last change
+
+
+def pid_init(config: PIDConfig) -> PIDState:
+    """A controller that has seen nothing: multiplier 0."""
+    zero = jnp.zeros(())
+    return PIDState(
+        jnp.zeros((), bool), zero, zero, zero, jnp.zeros(config.delay), zero, jnp.zeros(2)
+    )
+
+
+def pid_step(
+    config: PIDConfig,
+    state: PIDState,
+    cost: Float[Array, ""],
+    budget: Float[Array, ""] | float,
+) -> tuple[PIDState, Float[Array, ""]]:
+    """The multiplier after an iteration of mean cost `cost` a unit, against `budget` > 0.
+
+    With `e = (cost - budget) / budget` and s the smoothing,
+
+        I <- max(0, I + Ki e);  ebar <- s ebar + (1 - s) e;  Jbar <- s Jbar + (1 - s) cost / budget
+        D = max(0, Jbar - Jbar delayed);  multiplier = clip(Kp ebar + I + Kd D, 0, limit)
+
+    `Jbar` and its delay line start at the first relative cost: from zero, the first D would be the
+    whole cost. `I` cannot go below 0, so a long slack leaves nothing to unwind.
+
+    The velocity form adds `Kp de + Ki I + Kd dde` to the multiplier, where `I` is itself the sum of
+    the errors: it integrates twice, and so oscillates. It is how earlier code went wrong.
+    """
+    relative = jnp.asarray(cost / budget, jnp.float32)
+    error = relative - 1.0
+    if config.form == "velocity":
+        return _velocity(config, state, error)
+    s = config.smoothing
+    integral = jnp.maximum(0.0, state.integral + config.ki * error)
+    smooth_error = s * state.error + (1 - s) * error
+    smooth_cost = jnp.where(state.started, s * state.cost + (1 - s) * relative, relative)
+    past = jnp.where(state.started, state.past, relative)
+    rise = jnp.maximum(0.0, smooth_cost - past[0])
+    multiplier = jnp.clip(config.kp * smooth_error + integral + config.kd * rise, 0.0, config.limit)
+    state = state._replace(
+        started=jnp.ones((), bool),
+        integral=integral,
+        error=smooth_error,
+        cost=smooth_cost,
+        past=jnp.append(past[1:], smooth_cost),
+        multiplier=multiplier,
+    )
+    return state, multiplier
+
+
+def _velocity(
+    config: PIDConfig, state: PIDState, error: Float[Array, ""]
+) -> tuple[PIDState, Float[Array, ""]]:
+    last, last_change = state.last
+    change = jnp.where(state.started, error - last, 0.0)
+    integral = state.integral + error
+    step = config.kp * change + config.ki * integral + config.kd * (change - last_change)
+    multiplier = jnp.clip(state.multiplier + step, 0.0, config.limit)
+    state = state._replace(
+        started=jnp.ones((), bool),
+        integral=integral,
+        multiplier=multiplier,
+        last=jnp.stack([error, change]),
+    )
+    return state, multiplier

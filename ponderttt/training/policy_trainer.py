@@ -1,0 +1,121 @@
+"""Learning to allocate: PPO on documents whose states are cached, all seeds in one program.
+
+An episode is one document. The reward of the decision on unit n is what unit n + 1 then loses less
+than it would have, had the document never been learned from; the last unit earns nothing.
+Axes: S seeds, M documents to draw from; B of them are read in an iteration.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ponderttt.inner.descent import Dispatch
+from ponderttt.models.adapters import Adapter
+from ponderttt.models.lm import TransformerLM
+from ponderttt.policies.actor_critic import ActorCritic
+from ponderttt.policies.features import FeatureExtractor
+from ponderttt.rollout import rollout
+from ponderttt.training.gae import Trajectories
+from ponderttt.training.ppo import PIDLagrangianPPO, PPOConfig, PPOResult
+from ponderttt.types import Documents, InputError
+
+
+class World(NamedTuple):
+    """What decisions are taken in: a model, an adapter and documents to draw from."""
+
+    lm: TransformerLM
+    adapter: Adapter
+    extractor: FeatureExtractor
+    documents: Documents
+    hidden: Float[Array, "M N U D"]
+    described: Float[Array, "M N E"]
+    skip_nll: Float[Array, "M N"]
+    """Loss of each unit where the document is never learned from."""
+
+
+@dataclass(frozen=True)
+class PolicyTrainer:
+    """Trains one policy a key, all in one jitted program; nothing is stepped from Python.
+
+    `switch` runs the steps that are taken and no others, one document and one seed after another;
+    `masked` reads them side by side and pays the most steps everywhere: for accelerators.
+
+    >>> PolicyTrainer(PPOConfig(iterations=3, budget=3.125)).documents
+    16
+    """
+
+    config: PPOConfig
+    documents: int = 16
+    """Documents an iteration, drawn without replacement for each."""
+    dispatch: Dispatch = "switch"
+
+    def train(
+        self,
+        keys: PRNGKeyArray,
+        world: World,
+        *,
+        budgets: Float[Array, "S"] | None = None,
+        tick: Callable[[], None] | None = None,
+    ) -> PPOResult:
+        """Policies for `keys` [S], leaves [S, ...]; `budgets` stand in for the configuration's.
+
+        `tick` is called once for each rollout that has been collected.
+        """
+        count = world.documents.tokens.shape[0]
+        if self.documents > count:
+            raise InputError(
+                f"{self.documents} documents an iteration: expected at most the {count} there are"
+            )
+        if budgets is None:
+            budgets = jnp.full(keys.shape, self.config.budget)
+        return _train(self, tick, keys, world, budgets)
+
+    def policy(self, result: PPOResult, seed: int) -> ActorCritic:
+        """The policy of one seed, without an account."""
+        params = jax.tree.map(lambda x: x[seed], result.params)
+        return ActorCritic(params, self.config.network, None, self.config.actions)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _train(trainer: PolicyTrainer, tick, keys, world: World, budgets) -> PPOResult:
+    def read(params, draw, world):
+        if tick is not None:
+            jax.debug.callback(tick)
+        return collect(trainer, params, draw, world)
+
+    if trainer.dispatch == "switch":
+        # A vmapped switch would run every branch: seeds take turns at reading, and only there.
+        read = jax.custom_batching.sequential_vmap(read)
+
+    def one(key, budget):
+        return PIDLagrangianPPO(trainer.config).train(
+            key, lambda params, draw: read(params, draw, world), budget=budget
+        )
+
+    return jax.vmap(one)(keys, budgets)
+
+
+def collect(trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: World) -> Trajectories:
+    """Some documents read by the policy with these parameters."""
+    draw, read = jax.random.split(key)
+    count = world.documents.tokens.shape[0]
+    index = jax.random.permutation(draw, count)[: trainer.documents]
+    policy = ActorCritic(params, trainer.config.network, None, trainer.config.actions)
+    episode = rollout(
+        world.lm, world.adapter, policy, world.documents.select(index),
+        key=read, dispatch=trainer.dispatch, hidden=world.hidden[index],
+        extractor=world.extractor, described=world.described[index],
+    )  # fmt: skip
+    gain = world.skip_nll[index][:, 1:] - episode.nll[:, 1:]
+    return Trajectories(
+        features=episode.features,
+        action=episode.action,
+        reward=jnp.pad(gain, ((0, 0), (0, 1))),
+        cost=episode.cost,
+        mask=jnp.any(episode.mask, axis=-1),
+    )
