@@ -133,6 +133,7 @@ class TTTTrainer:
     at every step. Batches and actions are functions of (seed, step) alone, so that a run resumed
     from its checkpoint equals an uninterrupted one bit for bit.
 
+    >>> from ponderttt.models import TTTConfig
     >>> lm = TransformerLM.from_pretrained("tiny")
     >>> layer = TTTLayer(TTTConfig(lm.config.width, head_dim=16, chunk_size=8))
     >>> TTTTrainer(lm, layer, TrainerConfig(steps=2)).config.steps
