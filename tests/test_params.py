@@ -5,11 +5,11 @@ import dataclasses
 import papermill
 import pytest
 
-from ponderttt.experiments import baselines, convergence, oracle
+from ponderttt.experiments import baselines, convergence
 from ponderttt.report import notebooks, runner
 from ponderttt.types import InputError
 
-CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in (baselines, convergence, oracle)}
+CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in (baselines, convergence)}
 FILES = sorted(notebooks.PARAMS.glob("*/*.yaml"))
 
 

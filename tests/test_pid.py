@@ -79,20 +79,6 @@ def test_a_binding_budget_raises_the_multiplier_until_it_is_met():
     assert run(PIDConfig(), np.full(40, 6.0))[-1] > multipliers[-1]
 
 
-def swings(form):
-    """Standard deviation of a lagged plant's violation once it ought to have settled."""
-    config = PIDConfig(form=form, kp=0.1, ki=0.01, kd=0.01)
-
-    def step(carry, _):
-        state, cost = carry
-        state, multiplier = pid_step(config, state, cost, BUDGET)
-        wanted = 1.0 + 4.25 * jnp.exp(-2.0 * multiplier)
-        return (state, cost + 0.2 * (wanted - cost)), (cost - BUDGET) / BUDGET
-
-    _, violation = jax.lax.scan(step, (pid_init(config), jnp.asarray(5.25)), length=400)
-    return float(jnp.std(violation[200:]))
-
-
 def test_the_velocity_form_integrates_twice():
     costs = schedule(12.0)
     assert np.abs(run(PIDConfig(), costs) - run(PIDConfig(form="velocity"), costs)).max() > 0.1
@@ -102,7 +88,6 @@ def test_the_velocity_form_integrates_twice():
         for form in ("positional", "velocity")
     )
     assert once == pytest.approx(2, rel=0.02) and twice == pytest.approx(4, rel=0.02)
-    assert swings("velocity") > 3 * swings("positional")
 
 
 @pytest.mark.parametrize(

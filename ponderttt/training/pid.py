@@ -49,15 +49,14 @@ class PIDState(NamedTuple):
     cost: Float[Array, ""]
     past: Float[Array, "delay"]
     multiplier: Float[Array, ""]
-    last: Float[Array, "2"]  # the velocity form's last error and its last change
+    last: Float[Array, ""]
+    """The velocity form's last error."""
 
 
 def pid_init(config: PIDConfig) -> PIDState:
     """A controller that has seen nothing: multiplier 0."""
     zero = jnp.zeros(())
-    return PIDState(
-        jnp.zeros((), bool), zero, zero, zero, jnp.zeros(config.delay), zero, jnp.zeros(2)
-    )
+    return PIDState(jnp.zeros((), bool), zero, zero, zero, jnp.zeros(config.delay), zero, zero)
 
 
 def pid_step(
@@ -76,8 +75,9 @@ def pid_step(
     `Jbar` and its delay line start at the first relative cost: from zero, the first D would be the
     whole cost. `I` cannot go below 0, so a long slack leaves nothing to unwind.
 
-    The velocity form adds `Kp de + Ki I + Kd dde` to the multiplier, where `I` is itself the sum of
-    the errors: it integrates twice, and so oscillates. It is how earlier code went wrong.
+    The velocity form adds `Kp e + Ki I + Kd de` to the multiplier, where `I` is the sum of the
+    errors: it integrates what the positional form gives out, and so integrates twice. It is how
+    earlier code went wrong.
     """
     relative = jnp.asarray(cost / budget, jnp.float32)
     error = relative - 1.0
@@ -104,15 +104,14 @@ def pid_step(
 def _velocity(
     config: PIDConfig, state: PIDState, error: Float[Array, ""]
 ) -> tuple[PIDState, Float[Array, ""]]:
-    last, last_change = state.last
-    change = jnp.where(state.started, error - last, 0.0)
+    change = jnp.where(state.started, error - state.last, 0.0)
     integral = state.integral + error
-    step = config.kp * change + config.ki * integral + config.kd * (change - last_change)
+    step = config.kp * error + config.ki * integral + config.kd * change
     multiplier = jnp.clip(state.multiplier + step, 0.0, config.limit)
     state = state._replace(
         started=jnp.ones((), bool),
         integral=integral,
         multiplier=multiplier,
-        last=jnp.stack([error, change]),
+        last=error,
     )
     return state, multiplier
