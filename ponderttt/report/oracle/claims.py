@@ -1,7 +1,5 @@
 """What the oracle page claims: the same sentences whatever came out."""
 
-import pandas as pd
-
 from ponderttt.experiments.result import Result
 from ponderttt.report.claims import ABOVE_ZERO, NOT_WORSE, Claim, Evidence, Test, paired_gain
 
@@ -35,20 +33,22 @@ def _differences(result: Result) -> list[Claim]:
     fixed = result.tables["fixed"]
     stream = result.config["streams"][0]
     part = fixed[(fixed["stream"] == stream) & (fixed["action"] == "UPDATE_4")]
-    rows = part[part["source"] != "all"].set_index("source")
-    order = list(rows["gain"].sort_values(ascending=False).index)
+    part = part[part["source"] != "all"].sort_values("gain", ascending=False)
+    rows = dict(zip(part["source"], part.to_dict("records"), strict=True))
     return [
         Claim(
             f"{stream}: UPDATE_4 on every unit gains on documents of {source}.",
             ABOVE_ZERO,
-            _evidence(rows.loc[source], "gain"),
+            _evidence(rows[source], "gain"),
         )
-        for source in order
+        for source in rows
     ]
 
 
 def _difficulty(result: Result) -> list[Claim]:
-    table = result.tables["correlations"].set_index(["stream", "target", "feature"])
+    table = result.tables["correlations"]
+    loss = table[table["feature"] == "log_perplexity"].set_index(["stream", "target"])
+    rows = dict(zip(loss.index, loss.to_dict("records"), strict=True))
     targets = {
         "oracle steps": "steps the oracle takes on it",
         "gain on the next unit": "one step on it gains on the next",
@@ -57,12 +57,12 @@ def _difficulty(result: Result) -> list[Claim]:
         Claim(
             f"{stream}: the higher the loss of a unit, the more {what}.",
             CORRELATED,
-            _evidence(table.loc[stream, target].loc["log_perplexity"], "rho"),
+            _evidence(rows[stream, target], "rho"),
         )
         for stream in result.config["streams"]
         for target, what in targets.items()
     ]
 
 
-def _evidence(row: pd.Series, effect: str) -> Evidence:
+def _evidence(row: dict, effect: str) -> Evidence:
     return Evidence(float(row[effect]), float(row["low"]), float(row["high"]), int(row["n"]))
