@@ -20,6 +20,7 @@ from ponderttt.inner.descent import descend
 from ponderttt.models.adapters import Adapter, token_losses
 from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
+from ponderttt.policies.prices import bracket
 from ponderttt.rollout import views
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, InputError
 
@@ -69,7 +70,8 @@ def one_step(
 
     What a bandit with perfect knowledge of one step would do: W = L.
     """
-    hidden, chunk, priced = _prepared(lm, adapter, documents, prices, hidden, chunk)
+    priced = _checked(prices)
+    hidden, chunk = _states(lm, adapter, documents, hidden, chunk)
     return _one_step(lm, adapter, documents, hidden, priced, actions=actions, chunk=chunk)
 
 
@@ -101,19 +103,25 @@ def search(
         )
     if width is not None and width < 1:
         raise InputError(f"a beam of width {width} keeps nothing: expected 1 or more")
-    hidden, chunk, priced = _prepared(lm, adapter, documents, prices, hidden, chunk)
+    priced = _checked(prices)
+    hidden, chunk = _states(lm, adapter, documents, hidden, chunk)
     return _search(
         lm, adapter, documents, hidden, priced, width=width, actions=actions, chunk=chunk
     )
 
 
-def _prepared(lm, adapter, documents, prices, hidden, chunk) -> tuple[jax.Array, int, jax.Array]:
+def _checked(prices: Sequence[float]) -> Float[Array, "L"]:
     if not len(prices) or min(prices) < 0:
         raise InputError(f"prices {list(prices)}: expected one or more, none below 0")
+    return jnp.asarray(prices, jnp.float32)
+
+
+def _states(lm, adapter, documents, hidden, chunk) -> tuple[jax.Array, int]:
+    """The base's states, computed unless they are given, and its window."""
     chunk = documents.tokens.shape[2] if chunk is None else chunk
     if hidden is None:
         hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
-    return jnp.asarray(hidden), chunk, jnp.asarray(prices, jnp.float32)
+    return jnp.asarray(hidden), chunk
 
 
 @jax.jit(static_argnames=("width", "actions", "chunk"))
@@ -261,18 +269,8 @@ def at_budget(
         return np.argmin(loss + price * units * cost + 1e-12 * cost, axis=1)
 
     rows = np.arange(len(loss))
-    low, high = 0.0, 1.0
-    dear = cheap = solve(0.0)
-    if cost[rows, dear].mean() > budget:
-        while cost[rows, solve(high)].mean() > budget:
-            high *= 2
-        for _ in range(60):
-            middle = (low + high) / 2
-            if cost[rows, solve(middle)].mean() > budget:
-                low = middle
-            else:
-                high = middle
-        dear, cheap = solve(low), solve(high)
+    low, high = bracket(lambda price: float(cost[rows, solve(price)].mean()), budget)
+    dear, cheap = solve(low), solve(high)
     above, below = cost[rows, dear].mean(), cost[rows, cheap].mean()
     share = 0.0 if above <= budget or above == below else (budget - below) / (above - below)
     taken = np.eye(len(actions.names))[np.asarray(found.action)]  # B W N A
@@ -281,7 +279,7 @@ def at_budget(
         sum(w * loss[rows, k] for w, k in parts),
         sum(w * cost[rows, k] for w, k in parts) * units,
         sum(w * taken[rows, k] for w, k in parts),
-        high if above > budget else 0.0,
+        high,
     )
 
 
@@ -300,14 +298,10 @@ def counterfactuals(
     Nats a token; the last unit gains nothing. All actions are tried everywhere, those of `taken`
     are gone on with: full feedback, for training and for looking, which no policy has.
     """
-    unit = documents.tokens.shape[2]
-    chunk = unit if chunk is None else chunk
-    if hidden is None:
-        hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
+    hidden, chunk = _states(lm, adapter, documents, hidden, chunk)
     return _counterfactuals(
-        lm, adapter, documents, jnp.asarray(hidden), jnp.asarray(taken), actions=actions,
-        chunk=chunk,
-    )  # fmt: skip
+        lm, adapter, documents, hidden, jnp.asarray(taken), actions=actions, chunk=chunk
+    )
 
 
 @jax.jit(static_argnames=("actions", "chunk"))

@@ -116,11 +116,10 @@ class Setting:
 
 
 def prepare(
-    model: str, dtype: str, stream: str, *, train_documents: int, test_documents: int,
+    lm: TransformerLM, stream: str, *, train_documents: int, test_documents: int,
     units: int, unit_size: int, seed: int,
 ) -> Setting:  # fmt: skip
     """The setting of `stream`, numbers of documents a source; half as many validate as train."""
-    lm = TransformerLM.from_pretrained(model, dtype=dtype)
     load = partial(load_texts, lm, unit=unit_size, units=units, seed=seed)
     sources = STREAMS[stream]
     training = load(sources.train, split="train", count=train_documents)
@@ -131,19 +130,13 @@ def prepare(
         reader, tuning.next_token, tuning.NEXT_TOKEN_GRID, training, validation,
         budget=CHUNK_ACTIONS.costs[1], count=max(1, train_documents // 4),
     )  # fmt: skip
-    training, validation, test = (interleaved(x) for x in (training, validation, test))
+    training, validation, test = (x.select(x.in_turns()) for x in (training, validation, test))
     table = TokenTable.fit(
         get_tokenizer(lm.tokenizer_name),
         np.asarray(training.corpus.documents.tokens),
         training.corpus.hidden[0],
     )
     return Setting(reader, ready.adapter, training, validation, test, ready.table, table)
-
-
-def interleaved(texts: Texts) -> Texts:
-    """The same documents, sources taking turns."""
-    rank = [texts.sources[:i].count(texts.sources[i]) for i in range(len(texts))]
-    return texts.select(sorted(range(len(texts)), key=rank.__getitem__))
 
 
 class Outcome(NamedTuple):
@@ -169,12 +162,20 @@ def fixed_actions(setting: Setting, texts: Texts, label: str) -> dict[str, Outco
     }
 
 
-def uninformed(setting: Setting, budget: float) -> Iterator[tuple[str, Policy]]:
-    """The uninformed policies that cost `budget` a unit: the best mix, and updating early."""
+def validation_gains(setting: Setting) -> Float[np.ndarray, "A"]:
+    """Mean gain over SKIP of each action on every unit of the validation documents, nats."""
     fixed = fixed_actions(setting, setting.validation, "validation")
     skip = fixed["SKIP"].loss
-    gains = [by_source(skip - fixed[name].loss, setting.validation) for name in CHUNK_ACTIONS.names]
-    yield "best mix", RandomPolicy(jnp.asarray(best_mix(np.asarray(gains), budget), jnp.float32))
+    return np.array(
+        [by_source(skip - fixed[name].loss, setting.validation) for name in CHUNK_ACTIONS.names]
+    )
+
+
+def uninformed(
+    setting: Setting, gains: Float[np.ndarray, "A"], budget: float
+) -> Iterator[tuple[str, Policy]]:
+    """The uninformed policies that cost `budget` a unit: the best mix, and updating early."""
+    yield "best mix", RandomPolicy(jnp.asarray(best_mix(gains, budget), jnp.float32))
     for name, cost in zip(CHUNK_ACTIONS.names[1:], CHUNK_ACTIONS.costs[1:], strict=True):
         if cost >= budget:
             yield f"{name} first", SchedulePolicy.first(name, budget, setting.units)
@@ -188,9 +189,12 @@ class Control(NamedTuple):
     table: pd.DataFrame
 
 
-def best_uninformed(setting: Setting, budget: float) -> Control:
-    """The yardstick at `budget`: the uninformed policy with the least validation loss."""
-    tried = dict(uninformed(setting, budget))
+def best_uninformed(setting: Setting, gains: Float[np.ndarray, "A"], budget: float) -> Control:
+    """The yardstick at `budget`: the uninformed policy with the least validation loss.
+
+    `gains` are `validation_gains`, the same for every budget.
+    """
+    tried = dict(uninformed(setting, gains, budget))
     rows = []
     for name, policy in tried.items():
         outcome = Outcome.of(setting.read(policy, setting.validation, f"{name} at {budget:g}"))

@@ -40,6 +40,11 @@ class Texts:
             self.record,
         )
 
+    def in_turns(self) -> list[int]:
+        """Indices of all documents, sources taking turns."""
+        rank = [self.sources[:i].count(self.sources[i]) for i in range(len(self))]
+        return sorted(range(len(self)), key=rank.__getitem__)
+
     def first_of_each(self, count: int) -> list[int]:
         """Indices of the first `count` documents of every source."""
         chosen: list[int] = []

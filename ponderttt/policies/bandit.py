@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt.policies.policy import Memoryless, decided
+from ponderttt.policies.prices import bracket
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, InputError, Observation
 
 
@@ -67,15 +68,8 @@ class ThresholdBandit(Memoryless):
         def spent(price: float) -> float:
             return float(costs[np.argmax(expected - price * costs, axis=1)].mean())
 
-        low, high = 0.0, 1.0
-        if spent(low) > budget:
-            while spent(high) > budget:
-                high *= 2
-            for _ in range(60):
-                middle = (low + high) / 2
-                low, high = (middle, high) if spent(middle) > budget else (low, middle)
-            low = high
-        return replace(self, price=jnp.asarray(low, jnp.float32))
+        _, price = bracket(spent, budget)
+        return replace(self, price=jnp.asarray(price, jnp.float32))
 
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
         worth = _expected(self.weights, observation.features)

@@ -107,9 +107,9 @@ class EMAGate(Memoryless):
     def following(self, episode: Episode) -> "EMAGate":
         """The gate that goes on after the documents of `episode`, read in order."""
         real = np.asarray(episode.mask).any(axis=-1)
-        state = self.init(jax.random.key(0))
-        for loss in np.asarray(episode.inner_loss)[real]:
-            _, state = self._step(state, jnp.asarray(loss))
+        losses = jnp.asarray(np.asarray(episode.inner_loss)[real])
+        start = self.init(jax.random.key(0))
+        state, _ = jax.lax.scan(lambda state, x: (self._step(state, x)[1], None), start, losses)
         return replace(self, threshold=state.threshold, share=state.share, loss=state.loss)
 
 

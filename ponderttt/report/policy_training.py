@@ -112,7 +112,7 @@ def actions(results: dict[str, Any]) -> alt.Chart:
             color=alt.Color(
                 "action:N",
                 title=None,
-                scale=alt.Scale(domain=names, range=list(renderer.ACTION_COLOURS.values())),
+                scale=renderer.action_scale(names),
             ),
             order="order:Q",
             tooltip=["iteration:O", "action:N", alt.Tooltip("share:Q", format=".3f")],

@@ -6,6 +6,7 @@ in the output is random, so a notebook run twice gives the same page.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -66,6 +67,17 @@ def enable() -> None:
     alt.data_transformers.enable("default", max_rows=MAX_ROWS)
     alt.renderers.register("ponderttt", mime_bundle)
     alt.renderers.enable("ponderttt")
+
+
+def source_scale(names: Sequence[Any]) -> alt.Scale:
+    """The colours of kinds of text (or of whatever else is as many)."""
+    return alt.Scale(domain=list(names), range=SOURCE_COLOURS[: len(names)])
+
+
+def action_scale(names: Sequence[str]) -> alt.Scale:
+    """The colours of actions; what is none of them is purple."""
+    colours = [ACTION_COLOURS.get(name, PURPLE) for name in names]
+    return alt.Scale(domain=list(names), range=colours)
 
 
 def zero_rule(channel: str) -> alt.Chart:

@@ -128,9 +128,7 @@ def _adapted(reader: Reader, ready: tuning.Tuned) -> list[Method]:
 def _read_all(methods: list[Method], texts: Texts, label: str) -> tables.Reading:
     """Arrays of every (document, method)."""
     # Sources in turn: a run that is cut short has read about as much of each.
-    rank = [texts.sources[:i].count(texts.sources[i]) for i in range(len(texts))]
-    order = sorted(range(len(texts)), key=rank.__getitem__)
-    pairs = [(i, m) for i in order for m in range(len(methods))]
+    pairs = [(i, m) for i in texts.in_turns() for m in range(len(methods))]
     return tables.Reading(
         methods,
         {(i, m): methods[m].measure(texts.corpus, i) for i, m in track(pairs, label, len(pairs))},

@@ -17,6 +17,8 @@ from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
 from ponderttt.experiments.progress import track
 from ponderttt.experiments.result import Result
+from ponderttt.models.lm import TransformerLM
+from ponderttt.policies import UniformPolicy
 from ponderttt.storage import code_fingerprint
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -40,7 +42,8 @@ class Searched(NamedTuple):
 
 def run(config: OracleConfig) -> Result:
     """Search every stream's test documents; see `tables` for what comes back."""
-    searched = {name: _search_stream(config, name) for name in config.streams}
+    lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
+    searched = {name: _search_stream(lm, config, name) for name in config.streams}
     documents = pd.concat(
         tables.documents(name, each, config.budgets) for name, each in searched.items()
     )
@@ -76,35 +79,35 @@ def run(config: OracleConfig) -> Result:
             "test_documents": sum(len(each.setting.test) for each in searched.values()),
             "allocations": int(first.found.loss.shape[1]),
             "exhaustive": float(len(CHUNK_ACTIONS.names)) ** (config.units - 1),
-            "model": first.setting.reader.lm.name,
-            "fingerprint": first.setting.reader.lm.fingerprint,
+            "model": lm.name,
+            "fingerprint": lm.fingerprint,
         },
         meta={"sources": {n: each.setting.test.record for n, each in searched.items()}},
     )
 
 
-def _search_stream(config: OracleConfig, stream: str) -> Searched:
+def _search_stream(lm: TransformerLM, config: OracleConfig, stream: str) -> Searched:
     setting = allocation.prepare(
-        config.model, config.dtype, stream,
+        lm, stream,
         train_documents=config.train_documents, test_documents=config.test_documents,
         units=config.units, unit_size=config.unit_size, seed=config.seed,
     )  # fmt: skip
     fixed = allocation.fixed_actions(setting, setting.test, f"{stream}: test")
+    search = partial(oracle.search, prices=config.prices, width=config.width)
+    ahead = partial(oracle.one_step, prices=config.prices)
     indices = range(len(setting.test))
     found, greedy, gains = [], [], []
     for i in track(indices, f"{stream}: searching allocations", len(indices)):
-        search = partial(oracle.search, prices=config.prices, width=config.width)
         found.append(_found(setting, search, f"search {config.prices} {config.width}", i))
-        ahead = partial(oracle.one_step, prices=config.prices)
         greedy.append(_found(setting, ahead, f"one step {config.prices}", i))
         gains.append(_counterfactuals(setting, i))
-    controls = {}
+    controls, on_validation = {}, allocation.validation_gains(setting)
     for budget in config.budgets:
-        control = allocation.best_uninformed(setting, budget)
+        control = allocation.best_uninformed(setting, on_validation, budget)
         label = f"{stream}: {control.name} at {budget:g}"
         controls[budget] = (control, Outcome.of(setting.read(control.policy, setting.test, label)))
     features = Features(setting.extractor(CHUNK_ACTIONS.costs[1]), setting.describe(setting.test))
-    update = allocation.UniformPolicy("UPDATE_1")
+    update = UniformPolicy("UPDATE_1")
     return Searched(
         setting, fixed, _stack(found), _stack(greedy),
         np.stack([each["gains"] for each in gains]),

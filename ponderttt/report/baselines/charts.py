@@ -148,7 +148,7 @@ def _paired_panel(result: Result, objective: str, actions: list[str]) -> alt.Lay
             x=alt.X("gain:Q", title="gain over SKIP (nats per token)"),
             y=y,
             yOffset=alt.YOffset("rank:Q", scale=alt.Scale(domain=[-0.35, 1.35])),
-            color=alt.Color("source:N", legend=None, scale=_source_scale(names)),
+            color=alt.Color("source:N", legend=None, scale=renderer.source_scale(names)),
             tooltip=["path:N", alt.Tooltip("gain:Q", format="+.4f")],
         )
     )
@@ -175,17 +175,12 @@ def _named_objectives(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _action_colour(actions: list[str]) -> alt.Color:
-    colours = [renderer.ACTION_COLOURS.get(name, renderer.PURPLE) for name in actions]
     return alt.Color(
         "method:N",
         title=None,
-        scale=alt.Scale(domain=actions, range=colours),
+        scale=renderer.action_scale(actions),
         legend=alt.Legend(symbolOpacity=1),
     )
-
-
-def _source_scale(names: list[str]) -> alt.Scale:
-    return alt.Scale(domain=names, range=renderer.SOURCE_COLOURS[: len(names)])
 
 
 def _objective_column() -> alt.Column:

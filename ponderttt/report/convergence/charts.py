@@ -30,7 +30,7 @@ def gap_by_steps(result: Result) -> alt.HConcatChart:
         color=alt.Color(
             "source:N",
             title=None,
-            scale=alt.Scale(domain=sources, range=renderer.SOURCE_COLOURS[: len(sources)]),
+            scale=renderer.source_scale(sources),
         ),
     )
     log = alt.Scale(type="log", nice=False)
@@ -69,7 +69,7 @@ def rate_by_condition(result: Result) -> alt.HConcatChart:
     colour = alt.Color(
         "condition:O",
         title="condition number",
-        scale=alt.Scale(domain=conditions, range=renderer.SOURCE_COLOURS[: len(conditions)]),
+        scale=renderer.source_scale(conditions),
     )
     course = alt.Chart(first[first["gap"] > 1e-6]).encode(
         x=alt.X("steps:Q", title="inner steps", scale=alt.Scale(type="symlog")), color=colour

@@ -65,7 +65,7 @@ def gain_by_document(result: Result) -> alt.FacetChart:
     colour = alt.Color(
         "source:N",
         title=None,
-        scale=alt.Scale(domain=sources, range=renderer.SOURCE_COLOURS[: len(sources)]),
+        scale=renderer.source_scale(sources),
     )
     base = alt.Chart().encode(
         x=alt.X("spent:Q", title="cost moved to the document (per unit)"),
@@ -110,7 +110,7 @@ def allocation(result: Result) -> alt.FacetChart:
             color=alt.Color(
                 "action:N",
                 title=None,
-                scale=alt.Scale(domain=actions, range=list(renderer.ACTION_COLOURS.values())),
+                scale=renderer.action_scale(actions),
             ),
             order=alt.Order("rank:Q"),
             tooltip=["source:N", "unit:O", "action:N", alt.Tooltip("share:Q", format=".2f")],
