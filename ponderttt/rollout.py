@@ -148,6 +148,7 @@ def _read_document(
     initial = adapter.init(lm)
     view_of = views(lm, adapter, tokens, mask, hidden, chunk)
     unknown = jnp.full((), jnp.nan)
+    everything = extractor is not None or "entropy" in policy.needs
 
     def gradient(fast, view):
         return adapter.gradient(lm, fast, view)
@@ -156,7 +157,7 @@ def _read_document(
         view = view_of(n)
         known, token_nll = None, carry.token_nll
         if order == "predict_first":
-            known = _score(lm, adapter, policy, extractor, carry.fast, view, tokens[n], mask[n])
+            known = score(lm, adapter, carry.fast, view, tokens[n], mask[n], everything)
             token_nll = known.nll
         seen = Observation(
             n, token_nll, mask[n], masked_mean(token_nll, mask[n]),
@@ -184,9 +185,9 @@ def _read_document(
             initial=initial, max_steps=policy.max_steps, dispatch=dispatch,
         )  # fmt: skip
         if extractor is not None:
-            memory = extractor.remember(memory, decision, cost, steps, norm)
+            memory = extractor.remember(memory, cost, steps, norm)
         if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
-            token_nll = _score(lm, adapter, policy, None, fast, view, tokens[n], mask[n]).nll
+            token_nll = score(lm, adapter, fast, view, tokens[n], mask[n], False).nll
         record = Episode(
             token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost,
             seen.inner_loss, decision.log_prob, decision.value, seen.entropy,
@@ -200,14 +201,22 @@ def _read_document(
     return jax.lax.scan(read_unit, carry, jnp.arange(n_units))[1]
 
 
-def _score(lm, adapter, policy, extractor, fast, view, tokens, mask) -> HeadStatistics:
-    """The unit's losses under `fast`; entropies only where they are asked for."""
+def score(
+    lm: TransformerLM,
+    adapter: Adapter,
+    fast: Any,
+    view: Any,
+    tokens: Int[Array, "U"],
+    mask: Bool[Array, "U"],
+    everything: bool,
+) -> HeadStatistics:
+    """One unit's losses under `fast`, 0 on padding; without `everything`, entropies are NaN."""
     hidden = adapter.hidden(lm, fast, view)
-    if extractor is None and "entropy" not in policy.needs:
+    if everything:
+        scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
+    else:
         unknown = jnp.full(tokens.shape, jnp.nan)
         scored = HeadStatistics(token_losses(lm, hidden, tokens), unknown, unknown)
-    else:
-        scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
     return scored._replace(nll=jnp.where(mask, scored.nll, 0.0))
 
 

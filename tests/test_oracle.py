@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from ponderttt.evaluation.oracle import at_budget, counterfactuals, one_step, search, separable_gain
+from ponderttt.evaluation.beam import search
+from ponderttt.evaluation.oracle import at_budget, everything, one_step, separable_gain, step_gains
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import RandomPolicy, SchedulePolicy
 from ponderttt.rollout import rollout
+from ponderttt.tree import read_tree
 from ponderttt.types import CHUNK_ACTIONS, Documents, InputError
 
 N, U = 4, 8
@@ -26,12 +28,12 @@ def lm():
     return TransformerLM.from_pretrained("tiny")
 
 
-def text(batch=2, n=N, seed=0):
-    """Few different tokens, so that learning helps; the second document ends early."""
+def text(batch=2, n=N, seed=0, full=False):
+    """Few different tokens, so that learning helps; the second document may end early."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(97, 103, (batch, n, U)).astype(np.int32)
     mask = np.ones(tokens.shape, bool)
-    mask[-1, -1, 5:] = False
+    mask[-1, -1, 5:] = full
     return Documents(tokens, mask, np.asarray(256))
 
 
@@ -42,28 +44,35 @@ def read(lm, documents, ways):
     return np.asarray(episode.token_nll).sum((1, 2)) / U, np.asarray(episode.cost).sum(1)
 
 
-@pytest.fixture(scope="module")
-def everything(lm):
+def read_all(lm, documents):
     """Every allocation of three units that decide, read one by one."""
-    documents = text()
     ways = [(*way, 0) for way in itertools.product(range(4), repeat=N - 1)]
     losses, costs = zip(*(read(lm, documents, way) for way in ways), strict=True)
     return documents, np.asarray(ways), np.stack(losses, 1), np.stack(costs, 1)
 
 
-def test_the_exhaustive_search_is_every_allocation(lm, everything):
-    documents, ways, losses, costs = everything
-    found = search(lm, ADAPTER, documents)
+@pytest.fixture(scope="module")
+def full(lm):
+    return read_all(lm, text(full=True))
+
+
+@pytest.fixture(scope="module")
+def tree(lm, full):
+    return read_tree(lm, ADAPTER, full[0])
+
+
+def test_the_tree_holds_every_allocation(full, tree):
+    _, ways, losses, costs = full
+    found = everything(tree)
     for b in range(2):
-        order = np.lexsort(np.asarray(found.action[b]).T[::-1])
-        np.testing.assert_array_equal(np.asarray(found.action[b])[order], ways)
-        np.testing.assert_allclose(np.asarray(found.loss[b])[order], losses[b], rtol=1e-4)
-        np.testing.assert_allclose(np.asarray(found.cost[b])[order], costs[b])
+        np.testing.assert_array_equal(found.action[b], ways)
+    np.testing.assert_allclose(found.loss, losses, rtol=1e-4)
+    np.testing.assert_allclose(found.cost, costs)
 
 
 @pytest.mark.parametrize("price", [0.0, 0.002, 0.02])
-def test_a_wide_beam_finds_the_best_and_no_policy_is_better(lm, everything, price):
-    documents, ways, losses, costs = everything
+def test_a_wide_beam_finds_the_best_and_no_policy_is_better(lm, price):
+    documents, _, losses, costs = read_all(lm, text())
     best = (losses + price * costs).min(axis=1)
     found = search(lm, ADAPTER, documents, prices=(price,), width=16)
     value = np.asarray(found.loss + price * found.cost).min(axis=1)
@@ -96,31 +105,28 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
     np.testing.assert_allclose(together.cost[b, w], cost[b])
 
 
-def test_one_step_ahead_is_the_best_for_the_next_unit(lm, everything):
-    """At each unit, among the ways that agree so far."""
-    documents, ways, _, _ = everything
+def test_one_step_ahead_is_the_best_for_the_next_unit(full, tree):
+    """Among the ways that agree so far, what loses least on the next unit, price included."""
+    _, ways, losses, costs = full
     prices = (0.0, 0.01)
-    found = one_step(lm, ADAPTER, documents, prices=prices)
-    units = {
-        tuple(way): np.asarray(
-            rollout(lm, ADAPTER, SchedulePolicy(jnp.eye(4)[way]), documents, key=KEY).token_nll
-        ).sum(2) / U
-        for way in ways if (way[1:] == 0).all()
-    }  # fmt: skip
-    for i, price in enumerate(prices):
-        value = [units[a, 0, 0, 0][0, 1] + price * COSTS[a] for a in range(4)]
-        assert int(found.action[0, i, 0]) == int(np.argmin(value))
-    b = 1
-    loss, cost = read(lm, documents, found.action[b, 0])
-    np.testing.assert_allclose(found.loss[b, 0], loss[b], rtol=1e-4)
-    np.testing.assert_allclose(found.cost[b, 0], cost[b])
+    found, gains = one_step(tree, prices), step_gains(tree)
+    everywhere = everything(tree)
+    for b, (i, price) in itertools.product(range(2), enumerate(prices)):
+        way = found.action[b, i]
+        assert way[0] == np.argmax(gains[b, 0] - price * COSTS)
+        assert way[1] == np.argmax(gains[b, 1 + way[0]] - price * COSTS)
+        row = np.flatnonzero((ways == way).all(axis=1))[0]
+        np.testing.assert_allclose(found.loss[b, i], losses[b, row], rtol=1e-4)
+        assert found.cost[b, i] == costs[b, row]
+        best = (everywhere.loss[b] + price * everywhere.cost[b]).min()
+        assert found.loss[b, i] + price * found.cost[b, i] >= best - 1e-6
 
 
 @pytest.mark.parametrize("budget", [1.0, 2.0, 3.125, 5.0])
-def test_the_budget_is_met_at_the_best_mixture(lm, everything, budget):
+def test_the_budget_is_met_at_the_best_mixture(full, tree, budget):
     """Against the linear program over all allocations of both documents."""
-    documents, _, losses, costs = everything
-    chosen = at_budget(search(lm, ADAPTER, documents), budget, N)
+    _, _, losses, costs = full
+    chosen = at_budget(everything(tree), budget, N)
     solution = linprog(
         losses.reshape(-1),
         A_ub=[costs.reshape(-1)], b_ub=[2 * N * budget],
@@ -131,21 +137,19 @@ def test_the_budget_is_met_at_the_best_mixture(lm, everything, budget):
     np.testing.assert_allclose(chosen.mix.sum(-1), 1)
 
 
-def test_counterfactuals_are_rollouts_that_differ_in_one_action(lm):
-    documents = text()
-    taken = np.asarray([[1, 3, 0, 2], [2, 0, 1, 0]])
-    gains = np.asarray(counterfactuals(lm, ADAPTER, documents, taken))
-    assert gains.shape == (2, N, 4) and not gains[:, -1].any() and not gains[:, :, 0].any()
-    for b, n, a in [(0, 0, 1), (0, 1, 3), (1, 1, 2), (1, 2, 1)]:
-        loss = []
+def test_step_gains_are_rollouts_that_differ_in_one_action(lm, full, tree):
+    documents, gains = full[0], step_gains(tree)
+    assert gains.shape == (2, 21, 4) and not gains[..., 0].any()
+    for b, before, a in [(0, (), 1), (0, (1,), 3), (1, (2, 0), 2), (1, (3, 3), 1)]:
+        node, loss = 0, []
+        for action in before:
+            node = 4 * node + 1 + action
         for action in (0, a):
-            way = taken[b].copy()
-            way[n] = action
-            policy = SchedulePolicy(jnp.eye(4)[way])
-            loss.append(float(np.asarray(
-                rollout(lm, ADAPTER, policy, documents, key=KEY).token_nll
-            )[b, n + 1].sum()) / U)  # fmt: skip
-        np.testing.assert_allclose(gains[b, n, a], loss[0] - loss[1], atol=2e-5)
+            way = [*before, action, 0, 0, 0][:N]
+            policy = SchedulePolicy(jnp.eye(4)[np.asarray(way)])
+            nll = np.asarray(rollout(lm, ADAPTER, policy, documents, key=KEY).token_nll)
+            loss.append(float(nll[b, len(before) + 1].sum()) / U)
+        np.testing.assert_allclose(gains[b, node, a], loss[0] - loss[1], atol=2e-5)
 
 
 @pytest.mark.parametrize("budget", [1.5, 3.0, 8.0])
@@ -167,10 +171,10 @@ def test_the_separable_bound_is_the_knapsacks(budget):
         ({"prices": (-1.0,)}, "none below 0"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(lm, how, said):
+def test_a_search_that_cannot_be_is_refused(lm, tree, how, said):
     with pytest.raises(InputError, match=said):
-        search(lm, ADAPTER, text(), **how)
-    with pytest.raises(InputError, match="4.6 ways: expected 6 units"):
-        search(lm, ADAPTER, text(n=7))
+        search(lm, ADAPTER, text(), **{"width": 1} | how)
+    with pytest.raises(InputError, match="none below 0"):
+        one_step(tree, (-1.0,))
     with pytest.raises(InputError, match="infeasible: the least feasible one is 1"):
-        at_budget(search(lm, ADAPTER, text()), 0.5, N)
+        at_budget(everything(tree), 0.5, N)

@@ -17,7 +17,9 @@ CHARTS = ("frontier", "gain_by_document", "allocation", "who_gains")
 
 @pytest.fixture(scope="module")
 def result():
-    return oracle.run(OracleConfig(streams=("python",), budgets=(2.0, 3.125)))
+    return oracle.run(
+        OracleConfig(streams=("python",), budgets=(2.0, 3.125), train_documents=4, test_documents=2)
+    )
 
 
 def test_the_tables_agree_with_one_another(result):
@@ -71,10 +73,9 @@ def test_the_verdicts_turn_with_the_result(result):
         ({"streams": ["python", "python"]}, "once at most"),
         ({"budgets": [1.0]}, "a budget of 1.0 a unit: expected more than 1"),
         ({"budgets": [13.0]}, "at most 12"),
-        ({"prices": [-0.1]}, "a price of -0.1: expected 0 or more"),
-        ({"prices": []}, "prices is empty"),
-        ({"width": 0}, "width is 0: expected 1 or more"),
-        ({"width": 1.5}, "width is 1.5: expected a whole number"),
+        ({"units": 7}, "units is 7: every way through a document is read, expected 6"),
+        ({"units": 2.5}, "units is 2.5: expected a whole number"),
+        ({"train_documents": 3}, "train_documents is 3: expected 4 or more"),
         ({"model": "gpt3"}, "unknown model 'gpt3'"),
     ],
 )

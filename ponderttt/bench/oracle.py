@@ -1,26 +1,24 @@
 """The exhaustive oracle, which computes a common prefix once, against every allocation alone."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, lower_is_better
 from ponderttt.bench.timing import interleaved, seconds
-from ponderttt.evaluation.oracle import search
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import SchedulePolicy
 from ponderttt.rollout import rollout
+from ponderttt.tree import read_tree, ways
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
 UNITS, LENGTH = 5, 64
 
 
 def rows(options: Options) -> list[Row]:
-    """Seconds of the search beside those of reading all A^(N - 1) allocations, steps shared."""
+    """Seconds of the tree beside those of reading all A^(N - 1) allocations, steps shared."""
     lm = TransformerLM.from_pretrained("tiny")
     shape = (1, UNITS, LENGTH)
     tokens = jax.random.randint(jax.random.key(0), shape, 0, 256)
@@ -28,8 +26,7 @@ def rows(options: Options) -> list[Row]:
     adapter = NextToken(jnp.asarray(0.3))
     hidden = jnp.asarray(hidden_states(lm, documents, chunk=LENGTH))
     count = len(CHUNK_ACTIONS.names)
-    ways = np.array([(*way, 0) for way in itertools.product(range(count), repeat=UNITS - 1)])
-    tables = jnp.asarray(np.eye(count)[ways], jnp.float32)
+    tables = jnp.asarray(np.eye(count)[ways(UNITS)], jnp.float32)
 
     @jax.jit
     def alone(tables):
@@ -44,10 +41,10 @@ def rows(options: Options) -> list[Row]:
 
     times = interleaved(
         {
-            "search": seconds(lambda: search(lm, adapter, documents, hidden=hidden).loss),
+            "tree": seconds(lambda: read_tree(lm, adapter, documents, hidden=hidden).token_nll),
             "alone": seconds(alone, tables),
         },
         repeats=5,
     )
-    name = f"exhaustive oracle, {len(ways)} allocations of {UNITS} units"
-    return [lower_is_better(name, times["search"], "each read alone", times["alone"], 3.0)]
+    name = f"exhaustive oracle, {len(tables)} allocations of {UNITS} units"
+    return [lower_is_better(name, times["tree"], "each read alone", times["alone"], 3.0)]

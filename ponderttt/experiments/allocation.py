@@ -7,30 +7,28 @@ documents and calibrated on its validation documents; test documents are read on
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ponderttt.data import get_tokenizer
 from ponderttt.experiments import tuning
+from ponderttt.experiments.checks import check_choices, check_model_and_numbers, check_numbers
 from ponderttt.experiments.corpora import Texts, load_texts
-from ponderttt.experiments.episodes import Arrays, Features, Reader
+from ponderttt.experiments.episodes import Arrays, Reader, fingerprint, remembered
 from ponderttt.experiments.progress import track
 from ponderttt.models.adapters import Adapter
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import (
-    FeatureExtractor,
-    Policy,
-    RandomPolicy,
-    SchedulePolicy,
-    UniformPolicy,
-    best_mix,
-)
+from ponderttt.policies import FeatureExtractor, RandomPolicy
 from ponderttt.policies.features import TokenTable, describe
-from ponderttt.types import CHUNK_ACTIONS, Episode, InputError
+from ponderttt.storage import code_fingerprint
+from ponderttt.tree import Tree, features_at, read_tree, walk
+from ponderttt.tree.reading import MOST_UNITS
+from ponderttt.types import CHUNK_ACTIONS, InputError
 
 
 class Stream(NamedTuple):
@@ -65,145 +63,158 @@ def check_budgets(budgets: tuple[float, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A model, an adapter tuned for the stream, and the stream's documents."""
+class AllocationConfig:
+    """What is read, and with which model. Documents are counted over all sources of a stream."""
 
-    reader: Reader
+    model: str = "tiny"
+    """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the base's weights and the products with them; sums and activations are float32."""
+    streams: tuple[str, ...] = ("mixed",)
+    """`mixed` (Python, Go, Zig and Wikipedia in turn), `python`, `shifted` (tuned on Python)."""
+    train_documents: int = 8
+    """Rates are tuned and policies trained on these; half as many calibrate them."""
+    test_documents: int = 8
+    units: int = 4
+    """Units read of each document, 2 to 6; shorter documents are left out."""
+    unit_size: int = 64
+    budgets: tuple[float, ...] = (2.0, 3.125, 5.0)
+    """Mean nominal cost a unit, which the actions' 1, 3, 5 and 12 are counted against."""
+    seed: int = 0
+
+    def __post_init__(self):
+        check_choices(self, "streams", "budgets")
+        check_model_and_numbers(self)
+        for name in self.streams:
+            check_stream(name)
+        if len(set(self.streams)) < len(self.streams):
+            raise InputError(
+                f"streams {list(self.streams)}: expected each of {', '.join(STREAMS)} once at most"
+            )
+        check_budgets(self.budgets)
+        kinds = max(len(kinds) for name in self.streams for kinds in STREAMS[name])
+        least = {"train_documents": kinds, "test_documents": kinds, "units": 2, "unit_size": 2}
+        check_numbers(self, least)
+        if self.units > MOST_UNITS:
+            raise InputError(
+                f"units is {self.units}: every way through a document is read, expected "
+                f"{MOST_UNITS} units at most"
+            )
+
+    def settings(self, lm: TransformerLM) -> Iterator["Setting"]:
+        """Every stream, made ready."""
+        for stream in self.streams:
+            yield prepare(
+                lm, stream,
+                train_documents=self.train_documents, test_documents=self.test_documents,
+                units=self.units, unit_size=self.unit_size, seed=self.seed,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """Documents of a stream in their order, read in every way."""
+
+    texts: Texts
+    described: Float[np.ndarray, "B N E"]
+    tree: Tree
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A stream, an adapter tuned for it, and the features' constants of its training documents."""
+
+    stream: str
     adapter: Adapter
-    training: Texts
-    validation: Texts
-    test: Texts
+    training: Part
+    validation: Part
+    test: Part
     tuned: pd.DataFrame
-    table: TokenTable
+    constants: FeatureExtractor
 
     @property
     def units(self) -> int:
         """Units of each document."""
-        return self.test.corpus.documents.tokens.shape[1]
+        return self.test.described.shape[1]
 
-    def describe(self, texts: Texts) -> list[np.ndarray]:
-        """What `features.describe` says of each document."""
-        corpus = texts.corpus
-        tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
-        return [
-            describe(self.table, tokens[i], mask[i], corpus.hidden[i], corpus.attention[i])
-            for i in range(len(texts))
-        ]
+    def features(self, part: Part, without: tuple[str, ...] = ()) -> Float[Array, "B E F"]:
+        """What a policy sees of every node of `part`'s tree, whatever its budget.
 
-    def extractor(self, budget: float) -> FeatureExtractor:
-        """The features' constants, of the training documents where each action is as likely."""
-        raw = FeatureExtractor.raw(budget=budget)
-        features = Features(raw, self.describe(self.training))
-        even = RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
-        episodes = self.read(even, self.training, "the features' constants", features)
-        return raw.fit(np.concatenate([arrays["features"] for arrays in episodes]))
-
-    def read(
-        self, policy: Policy, texts: Texts, label: str, features: Features | None = None
-    ) -> list[Arrays]:
-        """The stream's episodes under `policy`, in the order of `texts`.
-
-        A policy that follows the stream is carried from one document to the next.
+        Standardised, the share of the budget that is left is the same for every budget.
         """
-        episodes = []
-        for i in track(range(len(texts)), label, len(texts)):
-            arrays = self.reader.read(self.adapter, policy, texts.corpus, i, features)
-            if hasattr(policy, "following"):
-                seen = (jnp.asarray(arrays[name])[None] for name in Episode._fields)
-                policy = policy.following(Episode(*seen))
-            episodes.append(arrays)
-        return episodes
+        return features_at(part.tree, self.constants.without(*without), part.described)
 
 
 def prepare(
     lm: TransformerLM, stream: str, *, train_documents: int, test_documents: int,
     units: int, unit_size: int, seed: int,
 ) -> Setting:  # fmt: skip
-    """The setting of `stream`, numbers of documents a source; half as many validate as train."""
+    """The setting of `stream`; documents of all its sources together, as many of each.
+
+    Half as many documents validate as train. Whatever was read before is taken from the cache.
+    """
     load = partial(load_texts, lm, unit=unit_size, units=units, seed=seed)
-    sources = STREAMS[stream]
-    training = load(sources.train, split="train", count=train_documents)
-    validation = load(sources.train, split="validation", count=max(2, train_documents // 2))
-    test = load(sources.test, split="test", count=test_documents)
-    reader = Reader(lm, "switch", seed)
+    kinds = STREAMS[stream]
+    each = train_documents // len(kinds.train)
+    training = load(kinds.train, split="train", count=each)
+    validation = load(kinds.train, split="validation", count=max(1, each // 2))
+    test = load(kinds.test, split="test", count=test_documents // len(kinds.test))
     ready = tuning.tune(
-        reader, tuning.next_token, tuning.NEXT_TOKEN_GRID, training, validation,
-        budget=CHUNK_ACTIONS.costs[1], count=max(1, train_documents // 4),
+        Reader(lm, "switch", seed), tuning.next_token, tuning.NEXT_TOKEN_GRID,
+        training, validation, budget=CHUNK_ACTIONS.costs[1], count=max(1, each // 4),
     )  # fmt: skip
-    training, validation, test = (x.select(x.in_turns()) for x in (training, validation, test))
     table = TokenTable.fit(
         get_tokenizer(lm.tokenizer_name),
         np.asarray(training.corpus.documents.tokens),
         training.corpus.hidden[0],
     )
-    return Setting(reader, ready.adapter, training, validation, test, ready.table, table)
-
-
-class Outcome(NamedTuple):
-    """What a policy got from each document of a stream: nats a token, nominal cost a unit."""
-
-    loss: Float[np.ndarray, "B"]
-    cost: Float[np.ndarray, "B"]
-
-    @classmethod
-    def of(cls, episodes: list[Arrays]) -> "Outcome":
-        """Of full documents."""
-        return cls(
-            np.array([tuning.document_loss(arrays) for arrays in episodes]),
-            np.array([float(arrays["cost"].mean()) for arrays in episodes]),
-        )
-
-
-def fixed_actions(setting: Setting, texts: Texts, label: str) -> dict[str, Outcome]:
-    """Every action taken on every unit."""
-    return {
-        name: Outcome.of(setting.read(UniformPolicy(name), texts, f"{label}, {name}"))
-        for name in CHUNK_ACTIONS.names
+    parts = {
+        split: _read(lm, ready.adapter, table, texts.select(texts.in_turns()), f"{stream}, {split}")
+        for split, texts in (("training", training), ("validation", validation), ("test", test))
     }
+    return Setting(
+        stream, ready.adapter, **parts, tuned=ready.table,
+        constants=_constants(parts["training"], seed),
+    )  # fmt: skip
 
 
-def validation_gains(setting: Setting) -> Float[np.ndarray, "A"]:
-    """Mean gain over SKIP of each action on every unit of the validation documents, nats."""
-    fixed = fixed_actions(setting, setting.validation, "validation")
-    skip = fixed["SKIP"].loss
-    return np.array(
-        [by_source(skip - fixed[name].loss, setting.validation) for name in CHUNK_ACTIONS.names]
-    )
+_CODE = code_fingerprint(
+    "types.py", "rollout.py", "tree/reading.py", "inner", "models", "policies/features.py"
+)
+"""What other code read is not ours."""
 
 
-def uninformed(
-    setting: Setting, gains: Float[np.ndarray, "A"], budget: float
-) -> Iterator[tuple[str, Policy]]:
-    """The uninformed policies that cost `budget` a unit: the best mix, and updating early."""
-    yield "best mix", RandomPolicy(jnp.asarray(best_mix(gains, budget), jnp.float32))
-    for name, cost in zip(CHUNK_ACTIONS.names[1:], CHUNK_ACTIONS.costs[1:], strict=True):
-        if cost >= budget:
-            yield f"{name} first", SchedulePolicy.first(name, budget, setting.units)
-
-
-class Control(NamedTuple):
-    """The best uninformed policy at a budget, and what was tried on validation documents."""
-
-    name: str
-    policy: Policy
-    table: pd.DataFrame
-
-
-def best_uninformed(setting: Setting, gains: Float[np.ndarray, "A"], budget: float) -> Control:
-    """The yardstick at `budget`: the uninformed policy with the least validation loss.
-
-    `gains` are `validation_gains`, the same for every budget.
-    """
-    tried = dict(uninformed(setting, gains, budget))
-    rows = []
-    for name, policy in tried.items():
-        outcome = Outcome.of(setting.read(policy, setting.validation, f"{name} at {budget:g}"))
-        rows.append(
-            (budget, name, by_source(outcome.loss, setting.validation), outcome.cost.mean())
+def _read(lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str) -> Part:
+    corpus = texts.corpus
+    tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
+    described, trees = [], []
+    for i in track(range(len(texts)), f"{label}: every way", len(texts)):
+        described.append(describe(table, tokens[i], mask[i], corpus.hidden[i], corpus.attention[i]))
+        documents, hidden = corpus.batch(np.asarray([i]))
+        key = fingerprint(
+            _CODE, lm.fingerprint, type(adapter).__name__, adapter, adapter.spec, documents
         )
-    table = pd.DataFrame(rows, columns=["budget", "control", "loss", "cost"])
-    best = str(table["control"].iloc[int(table["loss"].argmin())])
-    return Control(best, tried[best], table.assign(chosen=table["control"] == best))
+
+        def compute(documents=documents, hidden=hidden) -> Arrays:
+            tree = read_tree(lm, adapter, documents, hidden=hidden)
+            return {name: np.asarray(value[0]) for name, value in tree._asdict().items()}
+
+        trees.append(remembered(key, compute))
+    tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
+    return Part(texts, np.stack(described), tree)
+
+
+def _constants(training: Part, seed: int) -> FeatureExtractor:
+    """Of the training documents where each action is as likely."""
+    raw = FeatureExtractor.raw(budget=1.0)
+    even = RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
+    features = features_at(training.tree, raw, training.described)
+    episode = walk(training.tree, even, key=jax.random.key(seed), features=features)
+    seen = np.asarray(episode.features[:, :-1])
+    return raw.fit(seen.reshape(-1, seen.shape[-1]))
 
 
 def by_source(values: Float[np.ndarray, "B"], texts: Texts) -> float:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ponderttt.types import Decision, InputError, Observation, masked_mean
+from ponderttt.types import InputError, Observation, masked_mean
 
 GROUPS = {
     "confidence": ("entropy", "entropy_std", "top_probability", "log_perplexity"),
@@ -185,6 +185,21 @@ class FeatureExtractor:
         gone = {name for group in groups for name in GROUPS[group]}
         return replace(self, keep=jnp.asarray([float(name not in gone) for name in NAMES]))
 
+    def at(self, budget: float) -> Self:
+        """With another budget.
+
+        The constant of `budget_left` moves with it: where 1 - s / b has mean m and deviation d at
+        budget b, it has 1 - (1 - m) b / c and d b / c at budget c.
+        """
+        change = self.budget / budget
+        left = np.arange(len(NAMES)) == NAMES.index("budget_left")
+        return replace(
+            self,
+            budget=jnp.asarray(budget, jnp.float32),
+            mean=jnp.where(left, 1.0 - (1.0 - self.mean) * change, self.mean),
+            scale=jnp.where(left, self.scale * change, self.scale),
+        )
+
     def init(self) -> Memory:
         """Nothing read yet."""
         return Memory(*(jnp.zeros(()) for _ in Memory._fields))
@@ -227,13 +242,18 @@ class FeatureExtractor:
             "gradient_norm": memory.gradient_norm,
         }
         raw = jnp.stack([jnp.asarray(known[name], jnp.float32) for name in NAMES])
-        standard = (raw - self.mean) / self.scale
-        return jnp.clip(standard, -self.limit, self.limit) * self.keep, memory
+        return self.standardise(raw), memory
+
+    def standardise(self, raw: Float[Array, "*B F"]) -> Float[Array, "*B F"]:
+        """Raw features in their units, clipped, and 0 where they are ablated."""
+        mean, scale, keep = (
+            jnp.broadcast_to(x, raw.shape) for x in (self.mean, self.scale, self.keep)
+        )
+        return jnp.clip((raw - mean) / scale, -self.limit, self.limit) * keep
 
     def remember(
         self,
         memory: Memory,
-        decision: Decision,
         cost: Float[Array, ""],
         steps: Int[Array, ""],
         gradient_norm: Float[Array, ""],

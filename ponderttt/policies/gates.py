@@ -106,10 +106,14 @@ class EMAGate(Memoryless):
 
     def following(self, episode: Episode) -> "EMAGate":
         """The gate that goes on after the documents of `episode`, read in order."""
-        real = np.asarray(episode.mask).any(axis=-1)
-        losses = jnp.asarray(np.asarray(episode.inner_loss)[real])
-        start = self.init(jax.random.key(0))
-        state, _ = jax.lax.scan(lambda state, x: (self._step(state, x)[1], None), start, losses)
+
+        def follow(state, unit):
+            loss, real = unit
+            moved = self._step(state, loss)[1]
+            return jax.tree.map(lambda new, old: jnp.where(real, new, old), moved, state), None
+
+        units = [jnp.ravel(x) for x in (episode.inner_loss, jnp.any(episode.mask, axis=-1))]
+        state, _ = jax.lax.scan(follow, self.init(jax.random.key(0)), tuple(units))
         return replace(self, threshold=state.threshold, share=state.share, loss=state.loss)
 
 

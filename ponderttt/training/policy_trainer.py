@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt.inner.descent import Dispatch
 from ponderttt.models.adapters import Adapter
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies.actor_critic import ActorCritic
+from ponderttt.models.policy_network import policy_graph
+from ponderttt.policies.actor_critic import Account, ActorCritic
 from ponderttt.policies.features import FeatureExtractor
 from ponderttt.rollout import rollout
 from ponderttt.training.gae import Trajectories
 from ponderttt.training.ppo import PIDLagrangianPPO, PPOConfig, PPOResult
+from ponderttt.tree import Tree, path_nodes, units_of, walk, ways
 from ponderttt.types import Documents, InputError
 
 
@@ -38,6 +41,13 @@ class World(NamedTuple):
     """Loss of each unit where the document is never learned from."""
 
 
+class TreeWorld(NamedTuple):
+    """Documents that have been read in every way: decisions in them cost nothing but themselves."""
+
+    tree: Tree
+    features: Float[Array, "M E F"]
+
+
 @dataclass(frozen=True)
 class PolicyTrainer:
     """Trains one policy a key, all in one jitted program; nothing is stepped from Python.
@@ -51,23 +61,24 @@ class PolicyTrainer:
 
     config: PPOConfig
     documents: int = 16
-    """Documents an iteration, drawn without replacement for each."""
+    """Documents an iteration, drawn without replacement; of trees, each as often as the others."""
     dispatch: Dispatch = "switch"
 
     def train(
         self,
         keys: PRNGKeyArray,
-        world: World,
+        world: World | TreeWorld,
         *,
         budgets: Float[Array, "S"] | None = None,
         tick: Callable[[], None] | None = None,
     ) -> PPOResult:
         """Policies for `keys` [S], leaves [S, ...]; `budgets` stand in for the configuration's.
 
-        `tick` is called once for each rollout that has been collected.
+        `tick` is called once for each rollout that has been collected. In a tree nothing is decided
+        about the last unit: budgets are those of the units before it.
         """
-        count = world.documents.tokens.shape[0]
-        if self.documents > count:
+        count = 0 if isinstance(world, TreeWorld) else world.documents.tokens.shape[0]
+        if self.documents > count > 0:
             raise InputError(
                 f"{self.documents} documents an iteration: expected at most the {count} there are"
             )
@@ -77,18 +88,33 @@ class PolicyTrainer:
 
     def policy(self, result: PPOResult, seed: int) -> ActorCritic:
         """The policy of one seed, without an account."""
-        params = jax.tree.map(lambda x: x[seed], result.params)
-        return ActorCritic(params, self.config.network, None, self.config.actions)
+        return self.act(jax.tree.map(lambda x: x[seed], result.params))
+
+    def act(self, params: Any, account: Account | None = None) -> ActorCritic:
+        """The policy with these parameters."""
+        return ActorCritic(params, self.config.network, account, self.config.actions)
+
+    def tilted(self, params: Any, price: Float[Array, ""]) -> Any:
+        """`params` with each action's logit lowered by `price` times its cost.
+
+        What calibrates a trained policy to a budget on documents that it was not trained on.
+        """
+        network = nnx.merge(policy_graph(self.config.network), params)
+        costs = jnp.asarray(self.config.actions.costs)
+        network.logit_bias[...] = network.logit_bias[...] - price * costs
+        return nnx.state(network)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _train(trainer: PolicyTrainer, tick, keys, world: World, budgets) -> PPOResult:
+def _train(trainer: PolicyTrainer, tick, keys, world, budgets) -> PPOResult:
+    from_tree = isinstance(world, TreeWorld)
+
     def read(params, draw, world):
         if tick is not None:
             jax.debug.callback(tick)
-        return collect(trainer, params, draw, world)
+        return (walked if from_tree else collect)(trainer, params, draw, world)
 
-    if trainer.dispatch == "switch":
+    if trainer.dispatch == "switch" and not from_tree:
         # A vmapped switch would run every branch: seeds take turns at reading, and only there.
         read = jax.custom_batching.sequential_vmap(read)
 
@@ -105,9 +131,8 @@ def collect(trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: World
     draw, read = jax.random.split(key)
     count = world.documents.tokens.shape[0]
     index = jax.random.permutation(draw, count)[: trainer.documents]
-    policy = ActorCritic(params, trainer.config.network, None, trainer.config.actions)
     episode = rollout(
-        world.lm, world.adapter, policy, world.documents.select(index),
+        world.lm, world.adapter, trainer.act(params), world.documents.select(index),
         key=read, dispatch=trainer.dispatch, hidden=world.hidden[index],
         extractor=world.extractor, described=world.described[index],
     )  # fmt: skip
@@ -119,3 +144,21 @@ def collect(trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: World
         cost=episode.cost,
         mask=jnp.any(episode.mask, axis=-1),
     )
+
+
+def walked(
+    trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: TreeWorld
+) -> Trajectories:
+    """Some documents walked through by the policy with these parameters; units with a decision."""
+    draw, read = jax.random.split(key)
+    count = world.features.shape[0]
+    turns = jax.random.split(draw, -(-trainer.documents // count))
+    order = jnp.concatenate([jax.random.permutation(turn, count) for turn in turns])
+    tree, features = jax.tree.map(lambda x: x[order[: trainer.documents]], tuple(world))
+    episode = walk(tree, trainer.act(params), key=read, features=features)
+    never = path_nodes(ways(units_of(tree))[:1])[0]
+    reward = tree.nll[:, never[1:]] - episode.nll[:, 1:]
+    return Trajectories(
+        episode.features[:, :-1], episode.action[:, :-1], reward, episode.cost[:, :-1],
+        jnp.ones(reward.shape, bool),
+    )  # fmt: skip

@@ -1,8 +1,7 @@
-"""The oracle experiment: every test document searched, beside the best uninformed control."""
+"""The oracle experiment: the best of all allocations, beside the best uninformed control."""
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,142 +9,80 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.evaluation import oracle
-from ponderttt.experiments import allocation
-from ponderttt.experiments.allocation import Control, Outcome, Setting
-from ponderttt.experiments.episodes import Arrays, Features, fingerprint, remembered
+from ponderttt.experiments.allocation import Setting
+from ponderttt.experiments.contest import Calibrated, Outcome, play
+from ponderttt.experiments.methods import uninformed
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
-from ponderttt.experiments.progress import track
 from ponderttt.experiments.result import Result
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
-from ponderttt.storage import code_fingerprint
+from ponderttt.tree import path_nodes
 from ponderttt.types import CHUNK_ACTIONS
 
-_CODE = code_fingerprint("types.py", "rollout.py", "inner", "models", "evaluation/oracle.py")
-"""What another search found is not ours."""
+PRICES = (0.0, *np.geomspace(1e-4, 0.1, 31).tolist())
+"""Nats (a token, a unit) that a unit of cost is worth: those of the search one step ahead."""
 
 
 class Searched(NamedTuple):
-    """One stream: its setting, and what was read and searched of its test documents."""
+    """One stream: its setting, and what is known of its test documents."""
 
     setting: Setting
     fixed: dict[str, Outcome]
     found: oracle.Found
     greedy: oracle.Found
     gains: np.ndarray
-    """[B, N, A]: what each action gains on the next unit where every unit takes UPDATE_1."""
-    signals: list[Arrays]
-    """The test documents' episodes under UPDATE_1."""
-    controls: dict[float, tuple[Control, Outcome]]
+    """[B, N - 1, A]: what each action gains on the next unit where every unit takes UPDATE_1."""
+    signals: np.ndarray
+    """[B, N - 1, F]: the features there."""
+    controls: dict[float, list[Calibrated]]
+    """What was tried at each budget, the chosen one first."""
 
 
 def run(config: OracleConfig) -> Result:
-    """Search every stream's test documents; see `tables` for what comes back."""
+    """Read every stream's test documents in every way; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
-    searched = {name: _search_stream(lm, config, name) for name in config.streams}
-    documents = pd.concat(
-        tables.documents(name, each, config.budgets) for name, each in searched.items()
-    )
-    first = next(iter(searched.values()))
+    searched = [_search(setting, config) for setting in config.settings(lm)]
+
+    def each(make: Callable[[Searched], pd.DataFrame]) -> pd.DataFrame:
+        return pd.concat([make(one) for one in searched], ignore_index=True)
+
+    budgets, seed = config.budgets, config.seed
+    documents = each(lambda one: tables.documents(one, budgets))
     return Result(
         name="oracle",
         config=dataclasses.asdict(config),
         tables={
             "documents": documents,
-            "available": tables.available(documents, seed=config.seed),
-            "frontier": pd.concat(tables.frontier(n, each) for n, each in searched.items()),
-            "fixed": pd.concat(
-                tables.fixed(n, each, seed=config.seed) for n, each in searched.items()
-            ),
-            "allocations": pd.concat(
-                tables.allocations(n, each, config.budgets) for n, each in searched.items()
-            ),
-            "correlations": pd.concat(
-                tables.correlations(n, each, config.budgets, seed=config.seed)
-                for n, each in searched.items()
-            ),
-            "one_step": pd.concat(
-                tables.one_step(n, each, config.budgets) for n, each in searched.items()
-            ),
-            "controls": pd.concat(
-                control.table.assign(stream=name)
-                for name, each in searched.items()
-                for control, _ in each.controls.values()
-            ),
-            "tuning": pd.concat(s.setting.tuned.assign(stream=n) for n, s in searched.items()),
+            "available": tables.available(documents, seed=seed),
+            "frontier": each(tables.frontier),
+            "fixed": each(lambda one: tables.fixed(one, seed=seed)),
+            "allocations": each(lambda one: tables.allocations(one, budgets)),
+            "correlations": each(lambda one: tables.correlations(one, budgets, seed=seed)),
+            "one_step": each(lambda one: tables.one_step(one, budgets)),
+            "controls": each(tables.controls),
+            "tuning": each(lambda one: one.setting.tuned.assign(stream=one.setting.stream)),
         },
         scalars={
-            "test_documents": sum(len(each.setting.test) for each in searched.values()),
-            "allocations": int(first.found.loss.shape[1]),
-            "exhaustive": float(len(CHUNK_ACTIONS.names)) ** (config.units - 1),
+            "test_documents": sum(len(one.setting.test) for one in searched),
+            "allocations": int(searched[0].found.loss.shape[1]),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },
-        meta={"sources": {n: each.setting.test.record for n, each in searched.items()}},
+        meta={"sources": {one.setting.stream: one.setting.test.texts.record for one in searched}},
     )
 
 
-def _search_stream(lm: TransformerLM, config: OracleConfig, stream: str) -> Searched:
-    setting = allocation.prepare(
-        lm, stream,
-        train_documents=config.train_documents, test_documents=config.test_documents,
-        units=config.units, unit_size=config.unit_size, seed=config.seed,
-    )  # fmt: skip
-    fixed = allocation.fixed_actions(setting, setting.test, f"{stream}: test")
-    search = partial(oracle.search, prices=config.prices, width=config.width)
-    ahead = partial(oracle.one_step, prices=config.prices)
-    indices = range(len(setting.test))
-    found, greedy, gains = [], [], []
-    for i in track(indices, f"{stream}: searching allocations", len(indices)):
-        found.append(_found(setting, search, f"search {config.prices} {config.width}", i))
-        greedy.append(_found(setting, ahead, f"one step {config.prices}", i))
-        gains.append(_counterfactuals(setting, i))
-    controls, on_validation = {}, allocation.validation_gains(setting)
-    for budget in config.budgets:
-        control = allocation.best_uninformed(setting, on_validation, budget)
-        label = f"{stream}: {control.name} at {budget:g}"
-        controls[budget] = (control, Outcome.of(setting.read(control.policy, setting.test, label)))
-    features = Features(setting.extractor(CHUNK_ACTIONS.costs[1]), setting.describe(setting.test))
-    update = UniformPolicy("UPDATE_1")
+def _search(setting: Setting, config: OracleConfig) -> Searched:
+    tree = setting.test.tree
+    fixed = {name: play(setting.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
+    tried = uninformed(setting, config.budgets, seed=config.seed)
+    controls = {b: [each for each in tried if each.budget == b] for b in config.budgets}
+    # The path on which every unit takes UPDATE_1.
+    update = CHUNK_ACTIONS.position("UPDATE_1")
+    nodes = path_nodes(np.full(setting.units, update))[:-1]
+    features = setting.features(setting.test)
     return Searched(
-        setting, fixed, _stack(found), _stack(greedy),
-        np.stack([each["gains"] for each in gains]),
-        setting.read(update, setting.test, f"{stream}: signals", features),
-        controls,
+        setting, fixed, oracle.everything(tree), oracle.one_step(tree, PRICES),
+        oracle.step_gains(tree)[:, nodes], np.asarray(features[:, jnp.asarray(nodes)]), controls,
     )  # fmt: skip
-
-
-def _stack(found: list[Arrays]) -> oracle.Found:
-    fields = (np.stack([each[k] for each in found]) for k in oracle.Found._fields)
-    return oracle.Found(*(jnp.asarray(x) for x in fields))
-
-
-def _key(setting: Setting, index: int, *parts) -> str:
-    documents, _ = setting.test.corpus.batch(np.asarray([index]))
-    adapter = setting.adapter
-    return fingerprint(
-        _CODE, setting.reader.lm.fingerprint, type(adapter).__name__, adapter, adapter.spec,
-        documents, *parts,
-    )  # fmt: skip
-
-
-def _found(setting: Setting, search: Callable[..., oracle.Found], what: str, index: int) -> Arrays:
-    def compute() -> Arrays:
-        documents, hidden = setting.test.corpus.batch(np.asarray([index]))
-        found = search(setting.reader.lm, setting.adapter, documents, hidden=hidden)
-        return {name: np.asarray(value[0]) for name, value in found._asdict().items()}
-
-    return remembered(_key(setting, index, what), compute)
-
-
-def _counterfactuals(setting: Setting, index: int) -> Arrays:
-    def compute() -> Arrays:
-        documents, hidden = setting.test.corpus.batch(np.asarray([index]))
-        taken = jnp.full(documents.tokens.shape[:2], CHUNK_ACTIONS.position("UPDATE_1"))
-        gains = oracle.counterfactuals(
-            setting.reader.lm, setting.adapter, documents, taken, hidden=hidden
-        )
-        return {"gains": np.asarray(gains[0])}
-
-    return remembered(_key(setting, index, "counterfactuals"), compute)

@@ -9,6 +9,7 @@ from ponderttt.evaluation import oracle
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.allocation import by_source
+from ponderttt.experiments.contest import points
 from ponderttt.policies.features import NAMES
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -19,27 +20,28 @@ FRONTIER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.125, 4.0, 5.0, 6.5, 8.0, 10.0, 12.0)
 """Budgets at which the frontier is drawn."""
 
 
-def documents(stream: str, searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
+def documents(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
     """One row per (document, budget): control, oracle and one-step search at the same cost.
 
     The budget is what the control really cost on these documents.
     """
-    texts, units = searched.setting.test, searched.setting.units
+    texts, units = searched.setting.test.texts, searched.setting.units
     frames = []
     for budget in budgets:
-        control, outcome = searched.controls[budget]
+        control = searched.controls[budget][0]
+        outcome = control.test
         spent = float(outcome.cost.mean())
         best = oracle.at_budget(searched.found, spent, units)
         greedy = oracle.at_budget(searched.greedy, spent, units)
         frames.append(
             pd.DataFrame(
                 {
-                    "stream": stream,
+                    "stream": searched.setting.stream,
                     "source": texts.sources,
                     "path": texts.paths,
                     "document": np.arange(len(texts)),
                     "budget": budget,
-                    "control": control.name,
+                    "control": control.candidate,
                     "skip_loss": searched.fixed["SKIP"].loss,
                     "control_loss": outcome.loss,
                     "control_cost": outcome.cost,
@@ -80,9 +82,9 @@ def available(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="mean")
 
 
-def frontier(stream: str, searched: "Searched") -> pd.DataFrame:
+def frontier(searched: "Searched") -> pd.DataFrame:
     """Mean loss against mean cost: the oracle, one-step search, every control, every action."""
-    texts, units = searched.setting.test, searched.setting.units
+    texts, units = searched.setting.test.texts, searched.setting.units
     rows: list[tuple] = []
     for name, found in (("oracle", searched.found), ("one step", searched.greedy)):
         for budget in FRONTIER:
@@ -91,14 +93,18 @@ def frontier(stream: str, searched: "Searched") -> pd.DataFrame:
             rows.append((name, budget, cost, by_source(chosen.loss / units, texts)))
     for name, outcome in searched.fixed.items():
         rows.append((name, np.nan, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
-    for budget, (_, outcome) in searched.controls.items():
+    for budget, (control, *_) in searched.controls.items():
+        outcome = control.test
         rows.append(("control", budget, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
-    return pd.DataFrame(rows, columns=["method", "budget", "cost", "loss"]).assign(stream=stream)
+    return pd.DataFrame(rows, columns=["method", "budget", "cost", "loss"]).assign(
+        stream=searched.setting.stream
+    )
 
 
-def fixed(stream: str, searched: "Searched", *, seed: int) -> pd.DataFrame:
+def fixed(searched: "Searched", *, seed: int) -> pd.DataFrame:
     """Gain over SKIP of each action on every unit, by kind of text."""
-    texts, skip = searched.setting.test, searched.fixed["SKIP"].loss
+    texts, skip = searched.setting.test.texts, searched.fixed["SKIP"].loss
+    stream = searched.setting.stream
     rows = []
     for name, outcome in searched.fixed.items():
         gain = pd.Series(skip - outcome.loss)
@@ -113,12 +119,12 @@ def fixed(stream: str, searched: "Searched", *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="mean")
 
 
-def allocations(stream: str, searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
+def allocations(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
     """How often the oracle takes each action, by source and position in the document."""
-    texts, units = searched.setting.test, searched.setting.units
+    texts, units = searched.setting.test.texts, searched.setting.units
     frames = []
     for budget in budgets:
-        spent = float(searched.controls[budget][1].cost.mean())
+        spent = float(searched.controls[budget][0].test.cost.mean())
         mix = oracle.at_budget(searched.found, spent, units).mix
         for source in dict.fromkeys(texts.sources):
             here = mix[np.asarray(texts.sources) == source].mean(axis=0)  # N A
@@ -126,7 +132,7 @@ def allocations(stream: str, searched: "Searched", budgets: tuple[float, ...]) -
             frames.append(
                 pd.DataFrame(
                     {
-                        "stream": stream,
+                        "stream": searched.setting.stream,
                         "budget": budget,
                         "source": source,
                         "unit": n.reshape(-1),
@@ -138,36 +144,42 @@ def allocations(stream: str, searched: "Searched", budgets: tuple[float, ...]) -
     return pd.concat(frames, ignore_index=True)
 
 
-def correlations(
-    stream: str, searched: "Searched", budgets: tuple[float, ...], *, seed: int
-) -> pd.DataFrame:
+def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int) -> pd.DataFrame:
     """Rank correlation of each feature with the oracle's steps, and with the next unit's gain.
 
     Over units, the last of each document left out (nothing is decided there); intervals by whole
     documents. Features are those seen where every unit takes UPDATE_1.
     """
     units = searched.setting.units
-    features = np.stack([arrays["features"] for arrays in searched.signals])[:, :-1]
+    features = searched.signals
     budget = budgets[len(budgets) // 2]
-    spent = float(searched.controls[budget][1].cost.mean())
+    spent = float(searched.controls[budget][0].test.cost.mean())
     steps = oracle.at_budget(searched.found, spent, units).mix @ np.asarray(CHUNK_ACTIONS.steps)
     targets = {
         "oracle steps": steps[:, :-1],
-        "gain on the next unit": searched.gains[:, :-1, CHUNK_ACTIONS.position("UPDATE_1")],
+        "gain on the next unit": searched.gains[..., CHUNK_ACTIONS.position("UPDATE_1")],
     }
     clusters = np.repeat(np.arange(len(features)), units - 1)
     rows = []
     for target, values in targets.items():
         for i, name in enumerate(NAMES):
             found = spearman_interval(
-                features[..., i].reshape(-1), values.reshape(-1), clusters, seed, resamples=500
+                features[..., i].reshape(-1), values.reshape(-1), clusters, seed, resamples=200
             )
+            stream = searched.setting.stream
             rows.append({"stream": stream, "target": target, "feature": name} | found._asdict())
     return pd.DataFrame(rows)
 
 
-def one_step(stream: str, searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
+def one_step(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
     """The separable bound: what one-step gains would be worth, were they all that there is."""
-    gains = searched.gains[:, :-1].reshape(-1, len(CHUNK_ACTIONS.names))
+    gains = searched.gains.reshape(-1, len(CHUNK_ACTIONS.names))
+    stream = searched.setting.stream
     rows = [(stream, budget, oracle.separable_gain(gains, budget)) for budget in budgets]
     return pd.DataFrame(rows, columns=["stream", "budget", "gain"])
+
+
+def controls(searched: "Searched") -> pd.DataFrame:
+    """The uninformed policies tried at each budget on validation documents."""
+    found = [each for tried in searched.controls.values() for each in tried]
+    return points(found, searched.setting)

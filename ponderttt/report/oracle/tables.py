@@ -25,18 +25,10 @@ def available(result: Result) -> markdown.Markdown:
         "stream", "budget", "control", "cost", "control gains", "one step ahead", "oracle",
         "oracle over control", "separable",
     )  # fmt: skip
-    whole = result.config["units"] <= 2
-    searched = (
-        "every allocation"
-        if whole
-        else f"a beam of {result.config['width']} allocations for each of "
-        f"{len(result.config['prices'])} prices, beside every action taken throughout: a lower "
-        "bound on what the best allocation gains"
-    )
     return markdown.join(
         "**Gain over SKIP**, in thousandths of a nat per token, at the cost that the control "
         f"really had ({result.scalars['test_documents']} test documents; 95 % intervals by "
-        f"document). The oracle is {searched}.",
+        f"document). The oracle has read all {result.scalars['allocations']} allocations of each.",
         markdown.table(heads, rows, left=3),
         "*separable* adds up what single decisions would gain on the unit that follows, if they "
         "did not depend on one another; what a step goes on to gain later is not in it.",

@@ -1,0 +1,312 @@
+"""Policies beside one another at equal cost: calibrated on validation documents, read on test ones.
+
+Every method meets each budget by one number of its own (a share, a price), found by bisection on
+the validation documents. What it then costs on the test documents is reported; its loss at exactly
+the budget is read off its own cost curve.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ponderttt.evaluation import oracle
+from ponderttt.evaluation.comparison import holm, paired_test
+from ponderttt.evaluation.gap import at_cost, gap_captured
+from ponderttt.experiments.allocation import Part, Setting, by_source
+from ponderttt.policies import Policy, UniformPolicy
+from ponderttt.tree import walk
+from ponderttt.types import CHUNK_ACTIONS, Episode
+
+CURVE = (1.5, 1.75, 2.0, 2.3, 2.7, 3.125, 3.6, 4.2, 5.0, 5.8, 6.8)
+"""Mean costs a unit at which every method is calibrated: its cost curve."""
+
+
+class Outcome(NamedTuple):
+    """What a policy got from each document: nats a token, nominal cost a unit; means over draws."""
+
+    loss: Float[np.ndarray, "*P B"]
+    cost: Float[np.ndarray, "*P B"]
+
+
+def play(
+    part: Part, policy: Policy, *,
+    seed: int = 0, features: Float[Array, "B E F"] | None = None, draws: int = 1,
+) -> Outcome:  # fmt: skip
+    """`policy` on the documents of `part`."""
+    stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], policy)
+    loss, cost = play_all(part, stacked, seed=seed, features=features, draws=draws)
+    return Outcome(loss[0], cost[0])
+
+
+def play_all(
+    part: Part, policies: Policy, *,
+    seed: int = 0, features: Float[Array, "B E F"] | None = None, draws: int = 1,
+) -> Outcome:  # fmt: skip
+    """Several policies of a kind, their leaves stacked [P, ...], with the same draws."""
+    keys = jax.random.split(jax.random.key(seed), draws)
+    return Outcome(*(np.asarray(x, float) for x in _play(part.tree, policies, features, keys)))
+
+
+@jax.jit
+def _play(tree, policies: Policy, features, keys):
+    def one(policy):
+        found = episodes(tree, policy, features, keys)
+        return found.nll.mean(axis=(0, 2)), found.cost.mean(axis=(0, 2))
+
+    if not jax.tree.leaves(policies):
+        return jax.tree.map(lambda x: x[None], one(policies))
+    return jax.vmap(one)(policies)
+
+
+@jax.jit
+def episodes(tree, policy: Policy, features, keys: PRNGKeyArray) -> Episode:
+    """One episode a document for each of `keys` [S]: leaves [S, B, ...]."""
+    return jax.vmap(lambda key: walk(tree, policy, key=key, features=features))(keys)
+
+
+def decision_budget(setting: Setting, budget: float) -> float:
+    """What a unit that decides may cost where all units may cost `budget`.
+
+    Nothing is decided about the last one, which takes the cheapest action.
+    """
+    n, least = setting.units, CHUNK_ACTIONS.costs[0]
+    return (n * budget - least) / (n - 1)
+
+
+Make = Callable[[float], Policy]
+"""A policy from its knob, 0 to 1; the cost rises with it."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to decide: candidates, each with a knob, among which the validation documents choose.
+
+    None of them draws.
+    """
+
+    name: str
+    candidates: Callable[[Setting], Mapping[str, Make]]
+    features: bool = False
+
+
+class Calibrated(NamedTuple):
+    """A candidate at one budget, and what it did on the documents of either kind."""
+
+    method: str
+    candidate: str
+    budget: float
+    validation: Outcome
+    test: Outcome
+
+
+def meet(
+    spent: Callable[[Float[np.ndarray, "*P"]], Float[np.ndarray, "*P"]],
+    budgets: Float[np.ndarray, "*P"],
+) -> Float[np.ndarray, "*P"]:
+    """The knobs at which the mean costs are `budgets`, all by bisection at once.
+
+    Costs that jump, or do not quite rise, are met by the nearest one that was seen.
+    """
+    low, high = np.zeros(budgets.shape), np.ones(budgets.shape)
+    best, nearest = low, np.full(budgets.shape, np.inf)
+    for _ in range(14):
+        middle = (low + high) / 2
+        cost = spent(middle)
+        over, miss = cost > budgets, np.abs(cost - budgets)
+        best, nearest = np.where(miss < nearest, middle, best), np.minimum(miss, nearest)
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    return best
+
+
+def calibrate(
+    setting: Setting, method: Method, budgets: Sequence[float] = CURVE
+) -> list[Calibrated]:
+    """Every candidate at every budget."""
+    parts = (setting.validation, setting.test)
+    features = [setting.features(part) if method.features else None for part in parts]
+    valid, test = (
+        partial(play_all, part, features=f) for part, f in zip(parts, features, strict=True)
+    )
+
+    def stacked(make: Make, knobs: np.ndarray) -> Policy:
+        made = [make(float(knob)) for knob in knobs]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
+
+    found = []
+    for name, make in method.candidates(setting).items():
+
+        def spent(knobs, make=make):
+            return valid(stacked(make, knobs)).cost.mean(axis=-1)
+
+        policies = stacked(make, meet(spent, np.asarray(budgets)))
+        outcomes = valid(policies), test(policies)
+        for i, budget in enumerate(budgets):
+            each = [Outcome(loss[i], cost[i]) for loss, cost in outcomes]
+            found.append(Calibrated(method.name, name, budget, *each))
+    return found
+
+
+def best_first(setting: Setting, found: Sequence[Calibrated]) -> list[Calibrated]:
+    """By method and budget, the best on validation documents first.
+
+    Candidates whose cost there stays more than 3 % from the budget come last.
+    """
+
+    def rank(each: Calibrated):
+        miss = abs(float(each.validation.cost.mean()) - each.budget) / each.budget > 0.03
+        return each.budget, miss, by_source(each.validation.loss, setting.validation.texts)
+
+    turn = list(dict.fromkeys(each.method for each in found))
+    return sorted(found, key=lambda each: (turn.index(each.method), *rank(each)))
+
+
+def always(part: Part) -> Float[np.ndarray, "A"]:
+    """Mean gain over SKIP of each action on every unit, nats a token."""
+    losses = [play(part, UniformPolicy(name)).loss for name in CHUNK_ACTIONS.names]
+    return np.array([by_source(losses[0] - loss, part.texts) for loss in losses])
+
+
+def points(found: Sequence[Calibrated], setting: Setting) -> pd.DataFrame:
+    """A row for each candidate at each budget; the first of each is the one that was chosen."""
+    valid, test = setting.validation.texts, setting.test.texts
+    rows, seen = [], set()
+    for each in found:
+        place = (each.method, each.budget)
+        rows.append(
+            {
+                "stream": setting.stream,
+                "method": each.method,
+                "budget": each.budget,
+                "candidate": each.candidate,
+                "chosen": place not in seen,
+                "validation_cost": float(each.validation.cost.mean()),
+                "validation_loss": by_source(each.validation.loss, valid),
+                "cost": float(each.test.cost.mean()),
+                "loss": by_source(each.test.loss, test),
+            }
+        )
+        seen.add(place)
+    return pd.DataFrame(rows)
+
+
+class Curve(NamedTuple):
+    """A method's own cost curve on the test documents."""
+
+    cost: Float[np.ndarray, "P"]
+    loss: Float[np.ndarray, "P B"]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> "Curve":
+        return cls(
+            np.array([o.cost.mean() for o in outcomes]), np.stack([o.loss for o in outcomes])
+        )
+
+    def at(self, budget: float) -> Float[np.ndarray, "B"]:
+        """Each document's loss at exactly this mean cost; NaN out of the curve's reach."""
+        return at_cost(self.cost, self.loss, budget)
+
+
+def curves(found: Sequence[Calibrated]) -> dict[str, Curve]:
+    """One a method, of the candidates that were chosen."""
+    chosen: dict[str, dict[float, Outcome]] = {}
+    for each in found:
+        chosen.setdefault(each.method, {}).setdefault(each.budget, each.test)
+    return {name: Curve.of(list(outcomes.values())) for name, outcomes in chosen.items()}
+
+
+def documents(
+    setting: Setting, losses: Mapping[str, Mapping[float, Float[np.ndarray, "B"]]]
+) -> pd.DataFrame:
+    """A row for each method, budget and test document: its loss at exactly the budget.
+
+    `losses` are by method and budget; the oracle and SKIP are added.
+    """
+    part, texts = setting.test, setting.test.texts
+    skip = play(part, UniformPolicy("SKIP")).loss
+    found = oracle.everything(part.tree)
+    budgets = list(next(iter(losses.values())))
+    best = {
+        budget: oracle.at_budget(found, budget, setting.units).loss / setting.units
+        for budget in budgets
+    }
+    frames = [
+        pd.DataFrame(
+            {
+                "stream": setting.stream,
+                "budget": budget,
+                "method": method,
+                "source": texts.sources,
+                "path": texts.paths,
+                "document": np.arange(len(texts)),
+                "loss": at[budget],
+                "gain": skip - at[budget],
+            }
+        )
+        for method, at in {**losses, "oracle": best}.items()
+        for budget in budgets
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def gaps(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The gap that each method captures, and its paired test against the control.
+
+    `table` is that of `documents`, with a control. p-values are Wilcoxon's, after Holm over the
+    methods of a stream and budget.
+    """
+    rows = []
+    for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
+        by = {m: group.sort_values("document") for m, group in part.groupby("method", sort=False)}
+        control, best = by["control"], by["oracle"]
+        here = []
+        for method, group in by.items():
+            if method == "control":
+                continue
+            loss = group["loss"].to_numpy()
+            row = {"stream": stream, "budget": budget, "method": method}
+            row |= gap_captured(
+                loss, control["loss"], best["loss"], group["source"].to_numpy(), seed=seed
+            )._asdict()
+            if np.isfinite(loss).all():
+                test = paired_test(loss, control["loss"].to_numpy(), seed=seed)
+                row |= {"difference": test.difference, "p": test.wilcoxon_p}
+            here.append(row)
+        adjusted = holm(np.array([row.get("p", np.nan) for row in here], float))
+        rows += [row | {"p_holm": p} for row, p in zip(here, adjusted, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def at(
+    found: Sequence[Calibrated], budgets: Sequence[float]
+) -> dict[str, dict[float, Float[np.ndarray, "B"]]]:
+    """Losses by method and budget, read off each method's own cost curve."""
+    return {
+        name: {budget: curve.at(budget) for budget in budgets}
+        for name, curve in curves(found).items()
+    }
+
+
+def frontier(setting: Setting) -> pd.DataFrame:
+    """Mean loss against mean cost on the test documents: the oracle, and every fixed action."""
+    part = setting.test
+    found = oracle.everything(part.tree)
+    rows = []
+    for budget in (1.0, *CURVE):
+        best = oracle.at_budget(found, budget, setting.units)
+        rows.append(("oracle", best.cost / setting.units, best.loss / setting.units))
+    for name in CHUNK_ACTIONS.names:
+        rows.append((name, *reversed(play(part, UniformPolicy(name)))))
+    return pd.DataFrame(
+        [
+            (setting.stream, name, float(cost.mean()), by_source(loss, part.texts))
+            for name, cost, loss in rows
+        ],
+        columns=["stream", "method", "cost", "loss"],
+    )

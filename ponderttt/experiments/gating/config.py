@@ -1,0 +1,12 @@
+"""Parameters of the gating experiment."""
+
+from dataclasses import dataclass
+
+from ponderttt.experiments.allocation import AllocationConfig
+
+
+@dataclass(frozen=True)
+class GatingConfig(AllocationConfig):
+    """What to read in every way, and with which model; the first stream is the main one."""
+
+    streams: tuple[str, ...] = ("mixed", "shifted")

@@ -1,0 +1,48 @@
+"""The gating experiment: signals against the true gain, and gates at equal cost."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pandas as pd
+
+from ponderttt.experiments import contest, methods
+from ponderttt.experiments.allocation import Setting
+from ponderttt.experiments.gating import tables
+from ponderttt.experiments.gating.config import GatingConfig
+from ponderttt.experiments.result import Result
+from ponderttt.models.lm import TransformerLM
+
+
+def run(config: GatingConfig) -> Result:
+    """Calibrate every signal at every cost, on every stream; see `tables` for what comes back."""
+    lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
+    settings = list(config.settings(lm))
+
+    def each(make: Callable[[Setting], pd.DataFrame]) -> pd.DataFrame:
+        return pd.concat([make(setting) for setting in settings], ignore_index=True)
+
+    found = {
+        setting.stream: methods.contest(setting, methods.SIGNALS, seed=config.seed)
+        for setting in settings
+    }
+    documents = each(lambda s: contest.documents(s, contest.at(found[s.stream], config.budgets)))
+    return Result(
+        name="gating",
+        config=dataclasses.asdict(config),
+        tables={
+            "points": each(lambda s: contest.points(found[s.stream], s)),
+            "frontier": each(contest.frontier),
+            "documents": documents,
+            "gaps": contest.gaps(documents, seed=config.seed),
+            "signals": each(lambda s: tables.signals(s, seed=config.seed)),
+            "calibration": each(tables.calibration),
+            "drift": each(tables.drift),
+            "tuning": each(lambda s: s.tuned.assign(stream=s.stream)),
+        },
+        scalars={
+            "test_documents": sum(len(setting.test) for setting in settings),
+            "model": lm.name,
+            "fingerprint": lm.fingerprint,
+        },
+        meta={"sources": {setting.stream: setting.test.texts.record for setting in settings}},
+    )

@@ -1,0 +1,79 @@
+"""From signals and gates to tidy tables."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from ponderttt.evaluation import oracle
+from ponderttt.evaluation.metrics import spearman_interval
+from ponderttt.experiments.allocation import Setting
+from ponderttt.experiments.methods import deciding, returns
+from ponderttt.policies import EMAGate
+from ponderttt.policies.thresholds import DEFAULT_MIX, HEURISTICS
+from ponderttt.tree import path_nodes
+from ponderttt.types import CHUNK_ACTIONS, Episode
+
+UPDATE = CHUNK_ACTIONS.position("UPDATE_1")
+SHARE = 0.5
+"""Of the units that the gate whose drift is shown aims at."""
+
+
+def signals(setting: Setting, *, seed: int) -> pd.DataFrame:
+    """Rank correlation of each signal with what UPDATE_1 truly gains, where all units take it.
+
+    Over the units with a decision, by kind of text and over all; intervals by whole documents.
+    """
+    part = setting.test
+    seen = deciding(part)
+    nodes = path_nodes(np.full(setting.units, UPDATE))[:-1]
+    targets = {
+        "the next unit": oracle.step_gains(part.tree)[:, nodes, UPDATE],
+        "the rest of the document": returns(part.tree)[:, nodes, UPDATE],
+    }
+    values: dict[str, Any] = {
+        name.replace("_", " "): kind.of_episode(seen) for name, kind in HEURISTICS.items()
+    }
+    values["change of loss"] = np.diff(seen.nll, axis=1, prepend=seen.nll[:, :1])
+    sources = np.asarray(part.texts.sources)
+    rows = []
+    for target, gain in targets.items():
+        for signal, value in values.items():
+            for source in [*dict.fromkeys(part.texts.sources), "all"]:
+                here = np.ones(len(part), bool) if source == "all" else sources == source
+                clusters = np.repeat(np.arange(here.sum()), setting.units - 1)
+                found = spearman_interval(
+                    np.asarray(value)[here].reshape(-1), gain[here].reshape(-1), clusters, seed,
+                    resamples=200,
+                )  # fmt: skip
+                row = {"stream": setting.stream, "target": target, "signal": signal}
+                rows.append(row | {"source": source} | found._asdict())
+    return pd.DataFrame(rows)
+
+
+def calibration(setting: Setting) -> pd.DataFrame:
+    """The mix that thresholds give on test documents, where validation's was the target."""
+    rows = []
+    for name, kind in HEURISTICS.items():
+        policy = kind.calibrate(deciding(setting.validation), DEFAULT_MIX)
+        taken = np.asarray(deciding(setting.test, policy).action)
+        for a, action in enumerate(CHUNK_ACTIONS.names):
+            share = float((taken == a).mean())
+            rows.append((setting.stream, name.replace("_", " "), action, DEFAULT_MIX[a], share))
+    return pd.DataFrame(rows, columns=["stream", "signal", "action", "target", "share"])
+
+
+def drift(setting: Setting) -> pd.DataFrame:
+    """The inner-loss gate's threshold before each test document, and its running share."""
+    losses = np.asarray(deciding(setting.validation).inner_loss)
+    gate = EMAGate.calibrate(losses, target=SHARE)
+    seen = deciding(setting.test, gate)
+    follow = jax.jit(lambda gate, episode: gate.following(episode))
+    rows = []
+    for i, source in enumerate(setting.test.texts.sources):
+        updated = float((np.asarray(seen.action[i]) > 0).mean())
+        rows.append((setting.stream, i, source, float(gate.threshold), float(gate.share), updated))
+        gate = follow(gate, Episode(*(leaf[i : i + 1] for leaf in seen)))
+    columns = ["stream", "document", "source", "threshold", "running_share", "updated"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,108 @@
+"""Policies learned on the trees of a stream's training documents, and what they then do."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ponderttt.experiments.allocation import Part, Setting
+from ponderttt.experiments.contest import Outcome, decision_budget, episodes, meet
+from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
+from ponderttt.policies.actor_critic import Account
+from ponderttt.training.pid import PIDConfig
+from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld
+from ponderttt.training.ppo import History, PPOConfig
+from ponderttt.tree import without_tokens
+from ponderttt.types import Episode
+
+DRAWS = 16
+"""A learned policy draws its actions: it is read so many times, and averaged."""
+AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
+"""Its own cost curve is that of these multiples of its budget, by a price on each action."""
+REACH = 1.0
+"""The largest such price: what a unit of cost takes off an action's logit."""
+
+
+class Learned(NamedTuple):
+    """The policies of all seeds at one budget; leaves [S, ...]."""
+
+    trainer: PolicyTrainer
+    budget: float
+    params: Any
+    """Calibrated: at the budget on the validation documents."""
+    history: History
+    validation: Outcome
+    """[S, P, B], at the multiples `AROUND` of the budget."""
+    test: Outcome
+
+
+def learn(
+    setting: Setting,
+    budget: float,
+    config: PPOPolicyConfig,
+    *,
+    without: tuple[str, ...] = (),
+    pid: PIDConfig | None = None,
+) -> Learned:
+    """One policy a seed, trained at `budget`, then calibrated to it on validation documents.
+
+    `without` names groups of features that are hidden from it.
+    """
+    ppo = PPOConfig(iterations=config.iterations, budget=budget, pid=pid or PIDConfig())
+    trainer = PolicyTrainer(ppo, documents=config.rollout // (config.units - 1))
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    budgets = jnp.full(config.seeds, decision_budget(setting, budget))
+    worlds = [
+        TreeWorld(without_tokens(part.tree), setting.features(part, without))
+        for part in (setting.training, setting.validation, setting.test)
+    ]
+    result = trainer.train(keys, worlds[0], budgets=budgets)
+    read = partial(_read, trainer, result.params, jax.random.split(jax.random.key(1), DRAWS))
+    validation, test = (lambda knobs, w=w: _outcome(read(w, _price(knobs))) for w in worlds[1:])
+    targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
+    knobs = meet(lambda knobs: validation(knobs).cost.mean(axis=-1), targets)
+    price = _price(knobs[:, AROUND.index(1.0)])
+    params = jax.vmap(trainer.tilted)(result.params, price)
+    return Learned(trainer, budget, params, result.history, validation(knobs), test(knobs))
+
+
+def _price(knobs: np.ndarray) -> Float[Array, "*S"]:
+    return jnp.asarray(REACH * (1 - 2 * knobs), jnp.float32)
+
+
+def _outcome(read: tuple[jax.Array, jax.Array]) -> Outcome:
+    return Outcome(*(np.asarray(x, float) for x in read))
+
+
+@partial(jax.jit, static_argnums=0)
+def _read(trainer: PolicyTrainer, params, keys, world: TreeWorld, prices):
+    """Loss and cost [S, P, B] of each seed's policy at each of its prices [S, P]."""
+
+    def one(params, price):
+        policy = trainer.act(trainer.tilted(params, price))
+        episode = episodes(world.tree, policy, world.features, keys)
+        return episode.nll.mean(axis=(0, 2)), episode.cost.mean(axis=(0, 2))
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(params, prices)
+
+
+def hard(learned: Learned, setting: Setting, part: Part, without: tuple[str, ...] = ()) -> Episode:
+    """The stream read once by each seed's policy under a hard account: leaves [S, B, N].
+
+    Every unit pays in the budget, and nothing is taken that the account cannot pay.
+    """
+    features = setting.features(part, without)
+    return _hard(learned.trainer, learned.params, part.tree, features, learned.budget)
+
+
+@partial(jax.jit, static_argnums=0)
+def _hard(trainer: PolicyTrainer, params, tree, features, budget) -> Episode:
+    def one(params):
+        policy = trainer.act(params, Account.open(budget))
+        episode = episodes(tree, policy, features, jax.random.key(2)[None])
+        return jax.tree.map(lambda x: x[0], episode)
+
+    return jax.vmap(one)(params)

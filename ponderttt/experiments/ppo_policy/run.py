@@ -1,0 +1,80 @@
+"""The ppo_policy experiment: learned policies beside gate, bandit and control at equal cost."""
+
+import dataclasses
+
+import pandas as pd
+
+from ponderttt.experiments import contest, methods
+from ponderttt.experiments.allocation import Setting
+from ponderttt.experiments.ppo_policy import tables
+from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
+from ponderttt.experiments.ppo_policy.learning import Learned, learn
+from ponderttt.experiments.progress import track
+from ponderttt.experiments.result import Result
+from ponderttt.models.lm import TransformerLM
+from ponderttt.policies.features import GROUPS
+from ponderttt.training.pid import PIDConfig
+
+PEERS = (methods.GATE, methods.BANDIT)
+
+
+def run(config: PPOPolicyConfig) -> Result:
+    """Learn at every budget on every stream; see `tables` for what comes back."""
+    lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
+    settings = list(config.settings(lm))
+    learned = {s.stream: _learn_all(s, config) for s in settings}
+    found = {s.stream: methods.contest(s, PEERS, seed=config.seed) for s in settings}
+    main = settings[0]
+    middle = config.budgets[len(config.budgets) // 2]
+    velocity = learn(main, middle, config, pid=PIDConfig(form="velocity"))
+    ablated = {
+        group: learn(main, middle, config, without=(group,))
+        for group in track(list(GROUPS), f"{main.stream}: ablations", len(GROUPS))
+    }
+    documents = pd.concat(
+        [
+            contest.documents(
+                s,
+                contest.at(found[s.stream], config.budgets)
+                | {"PPO": {each.budget: tables.mean_loss(each) for each in learned[s.stream]}},
+            )
+            for s in settings
+        ],
+        ignore_index=True,
+    )
+    every = [(s, each) for s in settings for each in learned[s.stream]]
+    return Result(
+        name="ppo_policy",
+        config=dataclasses.asdict(config),
+        tables={
+            "points": pd.concat([contest.points(found[s.stream], s) for s in settings]),
+            "learned": pd.concat([tables.learned(s, each) for s, each in every]),
+            "frontier": pd.concat([contest.frontier(s) for s in settings]),
+            "documents": documents,
+            "gaps": contest.gaps(documents, seed=config.seed),
+            "versus": tables.versus(documents, seed=config.seed),
+            "seeds": pd.concat([tables.seeds(s, each, documents) for s, each in every]),
+            "history": pd.concat(
+                [tables.history(s, each, "positional") for s, each in every]
+                + [tables.history(main, velocity, "velocity")]
+            ),
+            "ablation": tables.ablation(main, ablated, documents, seed=config.seed),
+            "strip": tables.strip(main, _at(learned[main.stream], middle), lm.tokenizer_name),
+            "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in settings]),
+        },
+        scalars={
+            "test_documents": sum(len(s.test) for s in settings),
+            "model": lm.name,
+            "fingerprint": lm.fingerprint,
+        },
+        meta={"sources": {s.stream: s.test.texts.record for s in settings}},
+    )
+
+
+def _learn_all(setting: Setting, config: PPOPolicyConfig) -> list[Learned]:
+    budgets = track(config.budgets, f"{setting.stream}: learning", len(config.budgets))
+    return [learn(setting, budget, config) for budget in budgets]
+
+
+def _at(learned: list[Learned], budget: float) -> Learned:
+    return next(each for each in learned if each.budget == budget)

@@ -1,0 +1,185 @@
+"""From learned policies to tidy tables: losses in nats a token, costs nominal and a unit."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from ponderttt.data import get_tokenizer
+from ponderttt.evaluation.comparison import holm, paired_test
+from ponderttt.evaluation.gap import budget_error, gap_captured
+from ponderttt.evaluation.statistics import interval_by_source
+from ponderttt.experiments.allocation import Setting, by_source
+from ponderttt.experiments.contest import Curve
+from ponderttt.experiments.ppo_policy.learning import AROUND, Learned, hard
+from ponderttt.tree import path_nodes
+from ponderttt.types import CHUNK_ACTIONS
+
+HERE = AROUND.index(1.0)
+QUANTITIES = (
+    "reward", "cost", "multiplier", "violation", "entropy", "kl", "clip_share",
+    "explained_variance", "cost_explained_variance", "loss", "value_loss", "grad_norm",
+)  # fmt: skip
+"""Of the history, one number an iteration each; the mix of actions is beside them."""
+
+
+def losses(learned: Learned) -> Float[np.ndarray, "S B"]:
+    """Each seed's loss on every test document at exactly the budget, on its own cost curve."""
+    each = zip(learned.test.cost, learned.test.loss, strict=True)
+    return np.stack([Curve(cost.mean(axis=-1), loss).at(learned.budget) for cost, loss in each])
+
+
+def mean_loss(learned: Learned) -> Float[np.ndarray, "B"]:
+    """The same, averaged over seeds: a document is one sample."""
+    return losses(learned).mean(axis=0)
+
+
+def learned(setting: Setting, each: Learned) -> pd.DataFrame:
+    """A row for each seed and point of its cost curve."""
+    rows = []
+    for s, (cost, loss) in enumerate(zip(each.test.cost, each.test.loss, strict=True)):
+        for p, around in enumerate(AROUND):
+            rows.append(
+                {
+                    "stream": setting.stream,
+                    "budget": each.budget,
+                    "seed": s,
+                    "target": around * each.budget,
+                    "validation_cost": float(each.validation.cost[s, p].mean()),
+                    "cost": float(cost[p].mean()),
+                    "loss": by_source(loss[p], setting.test.texts),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFrame:
+    """A row for each seed: the gap that it captures, and how it keeps the budget.
+
+    `trained_cost` is the mean over the last quarter of training, `cost` that on the test documents,
+    `hard_cost` the same under the hard account, and `violations` the units that overdrew it.
+    """
+    control, best = (_of(documents, setting.stream, each.budget, m) for m in ("control", "oracle"))
+    sources = np.asarray(setting.test.texts.sources)
+    units, count = setting.units, each.history.cost.shape[-1]
+    decisions = np.asarray(each.history.cost)[:, -max(1, count // 4) :].mean(axis=-1)
+    trained = (decisions * (units - 1) + CHUNK_ACTIONS.costs[0]) / units
+    under = np.asarray(hard(each, setting, setting.test).cost, float)  # S B N
+    spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
+    paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)
+    rows = []
+    for s, loss in enumerate(losses(each)):
+        cost = float(each.test.cost[s, HERE].mean())
+        rows.append(
+            {
+                "stream": setting.stream,
+                "budget": each.budget,
+                "seed": s,
+                "share": gap_captured(loss, control, best, sources).share,
+                "trained_cost": float(trained[s]),
+                "trained_error": budget_error(float(trained[s]), each.budget),
+                "validation_cost": float(each.validation.cost[s, HERE].mean()),
+                "cost": cost,
+                "error": budget_error(cost, each.budget),
+                "hard_cost": float(under[s].mean()),
+                "violations": int((spent[s] > paid_in + 1e-3).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _of(documents: pd.DataFrame, stream: str, budget: float, method: str) -> np.ndarray:
+    here = (documents["stream"] == stream) & (documents["budget"] == budget)
+    rows = documents[here & (documents["method"] == method)].sort_values("document")
+    return rows["loss"].to_numpy()
+
+
+def versus(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """PPO against every other causal method on the same documents; Holm over all of them."""
+    rows = []
+    for (stream, budget), part in documents.groupby(["stream", "budget"], sort=False):
+        ppo = part[part["method"] == "PPO"].set_index("document")
+        for method, group in part.groupby("method", sort=False):
+            if method in ("PPO", "oracle"):
+                continue
+            other = group.set_index("document")["loss"]
+            gain = other - ppo["loss"]
+            interval = interval_by_source(gain, ppo["source"], seed=seed)
+            finite = bool(np.isfinite(gain).all())
+            p = paired_test(ppo["loss"], other, seed=seed).wilcoxon_p if finite else np.nan
+            row = {"stream": stream, "budget": budget, "method": method, "gain": interval.mean}
+            rows.append(row | interval._asdict() | {"p": p})
+    table = pd.DataFrame(rows).drop(columns="mean")
+    return table.assign(p_holm=holm(table["p"].to_numpy()))
+
+
+def history(setting: Setting, each: Learned, form: str) -> pd.DataFrame:
+    """Every recorded quantity: a row for each seed and iteration. Costs are of the decisions."""
+    shape = each.history.cost.shape
+    seed, iteration = (index.reshape(-1) for index in np.indices(shape))
+    numbers = {
+        name: np.asarray(getattr(each.history, name)).reshape(-1).round(6) for name in QUANTITIES
+    }
+    mix = np.asarray(each.history.action_mix).reshape(-1, len(CHUNK_ACTIONS.names)).round(5)
+    return pd.DataFrame(
+        {
+            "stream": setting.stream,
+            "budget": each.budget,
+            "form": form,
+            "seed": seed,
+            "iteration": iteration + 1,
+        }
+        | numbers
+        | {name: mix[:, a] for a, name in enumerate(CHUNK_ACTIONS.names)}
+    )
+
+
+def ablation(
+    setting: Setting, ablated: Mapping[str, Learned], documents: pd.DataFrame, *, seed: int
+) -> pd.DataFrame:
+    """The gap captured without each group of features, and what is lost by it, mean over seeds."""
+    budget = next(iter(ablated.values())).budget
+    full, control, best = (
+        _of(documents, setting.stream, budget, method) for method in ("PPO", "control", "oracle")
+    )
+    sources = np.asarray(setting.test.texts.sources)
+    rows = []
+    for group, loss in [("none", full), *((g, mean_loss(each)) for g, each in ablated.items())]:
+        gap = gap_captured(loss, control, best, sources, seed=seed)
+        lost = interval_by_source(pd.Series(loss - full), pd.Series(sources), seed=seed)
+        rows.append(
+            {"stream": setting.stream, "budget": budget, "without": group}
+            | gap._asdict()
+            | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
+        )
+    return pd.DataFrame(rows)
+
+
+def strip(setting: Setting, each: Learned, tokenizer_name: str) -> pd.DataFrame:
+    """What seed 0 does with one test document of each source, with its text; a row a unit."""
+    part = setting.test
+    tokenizer = get_tokenizer(tokenizer_name)
+    episode = hard(each, setting, part)
+    tree = np.asarray(part.tree.token_nll)
+    skip = tree[:, path_nodes(np.zeros(setting.units, int))]
+    tokens = np.asarray(part.texts.corpus.documents.tokens)
+    rows = []
+    for i in part.texts.first_of_each(1):
+        for n in range(setting.units):
+            action = CHUNK_ACTIONS.names[int(episode.action[0, i, n])]
+            rows.append(
+                {
+                    "source": part.texts.sources[i],
+                    "path": part.texts.paths[i],
+                    "unit": n,
+                    "action": action,
+                    "value": float(episode.value[0, i, n]),
+                    "skip_loss": float(skip[i, n].mean()),
+                    "loss": float(episode.nll[0, i, n]),
+                    "pieces": tokenizer.batch_decode([[token] for token in tokens[i, n].tolist()]),
+                    "token_loss": np.asarray(episode.token_nll[0, i, n]).round(4).tolist(),
+                    "token_skip": skip[i, n].round(4).tolist(),
+                }
+            )
+    return pd.DataFrame(rows)
