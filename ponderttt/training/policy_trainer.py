@@ -63,6 +63,12 @@ class PolicyTrainer:
     documents: int = 16
     """Documents an iteration, drawn without replacement; of trees, each as often as the others."""
     dispatch: Dispatch = "switch"
+    jitter: float = 0.0
+    """Standard deviation of the noise on the features that are seen in trees while training.
+
+    A few dozen documents that are met again and again can be told apart by their features and
+    learned by heart; jittered, only what similar features have in common can be learned.
+    """
 
     def train(
         self,
@@ -150,11 +156,14 @@ def walked(
     trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: TreeWorld
 ) -> Trajectories:
     """Some documents walked through by the policy with these parameters; units with a decision."""
-    draw, read = jax.random.split(key)
+    draw, read, noise = jax.random.split(key, 3)
     count = world.features.shape[0]
     turns = jax.random.split(draw, -(-trainer.documents // count))
     order = jnp.concatenate([jax.random.permutation(turn, count) for turn in turns])
     tree, features = jax.tree.map(lambda x: x[order[: trainer.documents]], tuple(world))
+    if trainer.jitter:  # drawn flat: draws of several axes compile slowly on a CPU
+        flat = jax.random.normal(noise, (features.size,))
+        features = features + trainer.jitter * flat.reshape(features.shape)
     episode = walk(tree, trainer.act(params), key=read, features=features)
     never = path_nodes(ways(units_of(tree))[:1])[0]
     reward = tree.nll[:, never[1:]] - episode.nll[:, 1:]

@@ -18,6 +18,8 @@ from ponderttt.training.ppo import History, PPOConfig
 from ponderttt.tree import without_tokens
 from ponderttt.types import Episode
 
+RATE, JITTER = 3e-4, 1.0
+"""Adam's rate and the noise on the features, by twofold cross-validation on training documents."""
 DRAWS = 16
 """A learned policy draws its actions: it is read so many times, and averaged."""
 AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
@@ -51,8 +53,10 @@ def learn(
 
     `without` names groups of features that are hidden from it.
     """
-    ppo = PPOConfig(iterations=config.iterations, budget=budget, pid=pid or PIDConfig())
-    trainer = PolicyTrainer(ppo, documents=config.rollout // (config.units - 1))
+    pid = pid or PIDConfig()
+    ppo = PPOConfig(iterations=config.iterations, budget=budget, rate=RATE, pid=pid)
+    documents = config.rollout // (config.units - 1)
+    trainer = PolicyTrainer(ppo, documents=documents, jitter=JITTER)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     budgets = jnp.full(config.seeds, decision_budget(setting, budget))
     worlds = [

@@ -1,0 +1,215 @@
+"""What the pages that compare policies at equal cost share: frontier, gaps, calibration."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from ponderttt.experiments.result import Result
+from ponderttt.report import markdown, renderer
+from ponderttt.report.claims import ABOVE_ZERO, Claim, Evidence, Test, paired_gain, signed_interval
+
+SHARES = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are shares of the gap")
+REFERENCES = {"oracle": "#1b1b1b", "control": renderer.GREY}
+PALETTE = (
+    renderer.BLUE, renderer.VERMILION, renderer.GREEN, renderer.ORANGE, renderer.SKY,
+    renderer.PURPLE, "#8b6d3f",
+)  # fmt: skip
+
+
+def streams(result: Result) -> list[str]:
+    """The streams of a result; the first is the main one."""
+    return list(result.config["streams"])
+
+
+def middle(result: Result) -> float:
+    """The budget that is looked at more closely."""
+    budgets = result.config["budgets"]
+    return budgets[len(budgets) // 2]
+
+
+def methods(result: Result) -> list[str]:
+    """The methods that are compared, without control and oracle."""
+    names = result.tables["documents"]["method"].unique()
+    return [name for name in names if name not in REFERENCES]
+
+
+def frontier(result: Result, learned: pd.DataFrame | None = None) -> alt.FacetChart:
+    """Gain over never updating against the cost that was really paid, on the test documents.
+
+    `learned` holds points (stream, method, cost, loss) of methods that have no row in `points`.
+    """
+    points, best = result.tables["points"], result.tables["frontier"]
+    skip = best[best["method"] == "SKIP"].set_index("stream")["loss"]
+    columns = ["stream", "method", "cost", "loss"]
+    parts = [points[points["chosen"]][columns], best[best["method"] == "oracle"][columns]]
+    if learned is not None:
+        parts.append(learned[columns])
+    data = pd.concat(parts)
+    data = data.assign(gain=data["stream"].map(skip) - data["loss"])
+    data = data[data["cost"] <= 7.5].round(5)
+    domain = ["oracle", "control", *methods(result)]
+    base = alt.Chart(data).encode(
+        x=alt.X(
+            "cost:Q",
+            title="cost on the test documents (nominal, a unit)",
+            scale=alt.Scale(domain=[1, 7.5], nice=False),
+        ),
+        y=alt.Y("gain:Q", title="gain over SKIP (nats per token)"),
+        color=alt.Color("method:N", title=None, scale=_scale(domain), legend=_legend()),
+        tooltip=["method:N", *(alt.Tooltip(f"{c}:Q", format=".4f") for c in ("cost", "gain"))],
+    )
+    return (
+        alt.layer(base.mark_line(strokeWidth=1.8), base.mark_point(filled=True, size=22, opacity=1))
+        .properties(width=290, height=240)
+        .facet(column=alt.Column("stream:N", title=None, sort=streams(result)))
+        .resolve_scale(y="independent")
+        .properties(
+            title=alt.Title(
+                "Who gains most at the same cost?",
+                subtitle="A point for each budget that a method was calibrated to. Scales differ.",
+            )
+        )
+    )
+
+
+def _scale(domain: list[str]) -> alt.Scale:
+    others = iter(PALETTE)
+    return alt.Scale(domain=domain, range=[REFERENCES.get(name) or next(others) for name in domain])
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(columns=5)
+
+
+def gap_chart(result: Result) -> alt.FacetChart:
+    """The share of the gap that each method captures, with intervals."""
+    table = result.tables["gaps"]
+    data = table[table["method"] != "oracle"].dropna(subset="share")
+    data = data[["stream", "budget", "method", "share", "low", "high", "n"]].round(4)
+    data = data.assign(**{c: data[c].clip(-1.5, 1.5) for c in ("share", "low", "high")})
+    names = methods(result)
+    base = alt.Chart().encode(
+        y=alt.Y("method:N", title=None, sort=names),
+        color=alt.Color("method:N", title=None, scale=_scale(names), legend=None),
+    )
+    tooltip = [
+        "method:N",
+        *(alt.Tooltip(f"{c}:Q", format="+.2f") for c in ("share", "low", "high")),
+    ]
+    return (
+        alt.layer(
+            renderer.zero_rule("x"),
+            base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q"),
+            base.mark_point(filled=True, size=50, opacity=1).encode(
+                x=alt.X("share:Q", title="share of the gap", axis=alt.Axis(format="%")),
+                tooltip=tooltip,
+            ),
+            data=data,
+        )
+        .properties(width=190, height=26 * len(names) + 14)
+        .facet(
+            column=alt.Column("budget:O", title="budget (mean cost a unit)"),
+            row=alt.Row("stream:N", title=None, sort=streams(result)),
+        )
+        .properties(
+            title=alt.Title(
+                "How much of the gap does each capture?",
+                subtitle="0 is the best uninformed control, 100 % the oracle, all at the same "
+                "cost; drawn within ±150 %.",
+            )
+        )
+    )
+
+
+def gap_table(result: Result) -> markdown.Markdown:
+    """Gain over the control at equal cost, share of the gap, and p after Holm."""
+    table = result.tables["gaps"]
+    points = result.tables["points"]
+    chosen = points[points["chosen"]].set_index(["stream", "method", "budget"])
+    rows = []
+    for row in table.to_dict("records"):
+        place = (row["stream"], row["method"], row["budget"])
+        cost = f"{chosen.loc[place, 'cost']:.2f}" if place in chosen.index else ""
+        difference = row.get("difference", np.nan)
+        rows.append(
+            [
+                str(row["stream"]), f"{row['budget']:g}", str(row["method"]), cost,
+                _number(-1e3 * difference, "+.1f"), share(row), _number(row["p_holm"], ".3f"),
+            ]
+        )  # fmt: skip
+    return markdown.join(
+        "**At equal cost** on the test documents: gain over the control in thousandths of a nat "
+        "per token, the share of the gap from control to oracle with its 95 % interval by "
+        "document, and Wilcoxon's p against the control after Holm. *Cost* is what the policy "
+        "really cost there, calibrated to the budget on validation documents; its loss is read off "
+        "its own cost curve.",
+        markdown.table(
+            ("stream", "budget", "method", "cost", "gain", "share of the gap", "p"), rows, left=3
+        ),
+    )
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if value is None or np.isnan(value) else format(value, form)
+
+
+def share(row: dict) -> str:
+    """A share of the gap with its interval, in per cent."""
+    if np.isnan(row["share"]):
+        return "out of reach"
+    text = signed_interval(*(100 * row[key] for key in ("share", "low", "high")), digits=0)
+    return text.replace(" [", "<br>[")
+
+
+def gap_claims(result: Result, methods: list[str]) -> list[Claim]:
+    """That each method does better than the best uninformed control."""
+    table = result.tables["gaps"]
+    return [
+        Claim(
+            f"{row['stream']}, budget {row['budget']:g}: the {row['method']} captures some of the "
+            "gap between the best uninformed control and the oracle.",
+            SHARES,
+            Evidence(row["share"], row["low"], row["high"], int(row["n"])),
+        )
+        for row in table.to_dict("records")
+        if row["method"] in methods
+    ]
+
+
+def available_claims(result: Result) -> list[Claim]:
+    """That there is a gap at all."""
+    table = result.tables["documents"]
+    found = []
+    for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
+        by = {m: g.set_index(["source", "document"])["loss"] for m, g in part.groupby("method")}
+        found.append(
+            Claim(
+                f"{stream}, budget {budget:g}: there is a gap: the oracle reads better than the "
+                "best uninformed control.",
+                ABOVE_ZERO,
+                paired_gain(by["control"] - by["oracle"]),
+            )
+        )
+    return found
+
+
+def check_contest(result: Result) -> list[str]:
+    """What must hold on every machine of a comparison: shapes, orderings, no measurement."""
+    documents, points = result.tables["documents"], result.tables["points"]
+    means = documents.dropna(subset="loss").groupby(["stream", "budget", "method"])["loss"].mean()
+    table = means.unstack("method")
+    others = table.drop(columns="oracle").min(axis=1)
+    curve = result.tables["frontier"]
+    curves = [
+        part.sort_values("cost")["loss"].to_numpy()
+        for _, part in curve[curve["method"] == "oracle"].groupby("stream")
+    ]
+    one = points[points["chosen"]].groupby(["stream", "method", "budget"]).size()
+    return [f"{name}: {len(table)} rows" for name, table in sorted(result.tables.items())] + [
+        f"methods: {', '.join(documents['method'].unique())}",
+        "no method reads better than the oracle at the same cost: "
+        f"{bool((table['oracle'] <= others + 2e-3).all())}",
+        "a larger budget never costs the oracle: "
+        f"{all((np.diff(curve) < 1e-6).all() for curve in curves)}",
+        f"one candidate of each method is chosen at each budget: {bool((one == 1).all())}",
+    ]

@@ -1,0 +1,15 @@
+"""The gating page: what `ponderttt.experiments.gating` found.
+
+Every function takes the experiment's result and gives what a notebook cell displays.
+Gains are in nats per token; costs are nominal, a unit.
+"""
+
+from ponderttt.report.contest import frontier as frontier
+from ponderttt.report.contest import gap_chart as gap_chart
+from ponderttt.report.contest import gap_table as gap_table
+from ponderttt.report.gating.charts import calibration as calibration
+from ponderttt.report.gating.charts import drift as drift
+from ponderttt.report.gating.charts import signals as signals
+from ponderttt.report.gating.claims import check as check
+from ponderttt.report.gating.claims import claims as claims
+from ponderttt.report.gating.claims import conclusions as conclusions

@@ -1,0 +1,18 @@
+"""The ppo_policy page: what `ponderttt.experiments.ppo_policy` found.
+
+Every function takes the experiment's result and gives what a notebook cell displays.
+Gains are in nats per token; costs are nominal, a unit.
+"""
+
+from ponderttt.report.contest import gap_chart as gap_chart
+from ponderttt.report.contest import gap_table as gap_table
+from ponderttt.report.ppo_policy.charts import ablation as ablation
+from ponderttt.report.ppo_policy.charts import budget as budget
+from ponderttt.report.ppo_policy.charts import frontier as frontier
+from ponderttt.report.ppo_policy.charts import learning as learning
+from ponderttt.report.ppo_policy.claims import check as check
+from ponderttt.report.ppo_policy.claims import claims as claims
+from ponderttt.report.ppo_policy.claims import conclusions as conclusions
+from ponderttt.report.ppo_policy.strip import strip as strip
+from ponderttt.report.ppo_policy.tables import budgets as budgets
+from ponderttt.report.ppo_policy.tables import versus as versus

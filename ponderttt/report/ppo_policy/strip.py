@@ -1,0 +1,109 @@
+"""The action strip: a document's text, each unit on the colour of what the policy did with it."""
+
+import altair as alt
+import pandas as pd
+
+from ponderttt.experiments.result import Result
+from ponderttt.report import contest, renderer
+from ponderttt.report.explorer import CHARACTER, COLUMNS, INK, LINE, SEPARATOR, WIDTH, lay_out
+
+
+def strip(result: Result) -> alt.LayerChart:
+    """One test document of each kind, its text coloured by the steps taken; hover for losses."""
+    data = _rows(result.tables["strip"])
+    titles = list(dict.fromkeys(data["title"]))
+    lines = int(data["lines"].max())
+    actions = list(renderer.ACTION_COLOURS)
+    document = alt.param(
+        name="file", value=titles[0], bind=alt.binding_select(options=titles, name="document: ")
+    )
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.title == file")
+        .transform_calculate(
+            token=f"split(datum.tokens, '{SEPARATOR}')",
+            place="split(datum.places, ',')",
+            after="split(datum.losses, ',')",
+            before="split(datum.skips, ',')",
+        )
+        .transform_flatten(["token", "place", "after", "before"])
+        .transform_calculate(
+            letters="replace(datum.token, /^\\s+/, '')",
+            start="datum.place % 1000 + length(datum.token) - length(datum.letters)",
+            printed="replace(datum.letters, /\\s/g, '\\u00a0')",
+            line="floor(datum.place / 1000)",
+            column="datum.place % 1000",
+            end="datum.place % 1000 + max(length(datum.token), 0.4)",
+            top="floor(datum.place / 1000) - 0.5",
+            bottom="floor(datum.place / 1000) + 0.5",
+            read="datum.after / 100",
+            never="datum.before / 100",
+        )
+    )
+    x = alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
+    scale = alt.Scale(domain=[-0.5, lines - 0.5], reverse=True, nice=False)
+    tooltip = [
+        alt.Tooltip("token:N", title="token"),
+        alt.Tooltip("read:Q", title="its loss", format=".2f"),
+        alt.Tooltip("never:Q", title="under SKIP", format=".2f"),
+        alt.Tooltip("unit:O", title="unit"),
+        alt.Tooltip("action:N", title="then"),
+        alt.Tooltip("loss:Q", title="loss of the unit", format=".3f"),
+        alt.Tooltip("skip_loss:Q", title="under SKIP", format=".3f"),
+        alt.Tooltip("value:Q", title="gain expected from here", format=".3f"),
+    ]
+    ground = base.mark_rect(opacity=0.32).encode(
+        x=x,
+        x2="end:Q",
+        y=alt.Y("top:Q", axis=None, scale=scale),
+        y2="bottom:Q",
+        color=alt.Color("action:N", title=None, scale=renderer.action_scale(actions)),
+        tooltip=tooltip,
+    )
+    text = base.mark_text(
+        align="left", baseline="middle", font="monospace", fontSize=CHARACTER / 0.602, color=INK
+    ).encode(
+        x=alt.X("start:Q", axis=None),
+        y=alt.Y("line:Q", axis=None, scale=scale),
+        text="printed:N",
+        tooltip=tooltip,
+    )
+    return (
+        alt.layer(ground, text)
+        .add_params(document)
+        .properties(
+            width=WIDTH,
+            height=int(lines * LINE),
+            view=alt.ViewConfig(fill="#ffffff"),
+            title=alt.Title(
+                "What does it do with a real file?",
+                subtitle="The text of each unit on the colour of the steps taken after it (seed "
+                f"0, budget {contest.middle(result):g}, hard account).",
+            ),
+        )
+    )
+
+
+def _rows(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a unit, its tokens packed; units of a document stand below one another."""
+    rows: list[dict] = []
+    for (source, path), units in table.groupby(["source", "path"], sort=False):
+        line = 0
+        here = []
+        for row in units.sort_values("unit").to_dict("records"):
+            pieces, places = lay_out([str(piece) for piece in row["pieces"]])
+            here.append(
+                {
+                    "title": f"{source} · {path}",
+                    "unit": int(row["unit"]),
+                    "action": row["action"],
+                    "tokens": SEPARATOR.join(pieces),
+                    "places": ",".join(str(place + 1000 * line) for place in places),
+                    "losses": ",".join(str(round(100 * x)) for x in row["token_loss"]),
+                    "skips": ",".join(str(round(100 * x)) for x in row["token_skip"]),
+                    **{k: round(float(row[k]), 4) for k in ("loss", "skip_loss", "value")},
+                }
+            )
+            line += max(places) // 1000 + 1
+        rows += [row | {"lines": line} for row in here]
+    return pd.DataFrame(rows)
