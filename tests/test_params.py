@@ -5,11 +5,12 @@ import dataclasses
 import papermill
 import pytest
 
-from ponderttt.experiments import baselines, convergence
+from ponderttt.experiments import baselines, convergence, gating, oracle, ppo_policy
 from ponderttt.report import notebooks, runner
 from ponderttt.types import InputError
 
-CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in (baselines, convergence)}
+EXPERIMENTS = (baselines, convergence, gating, oracle, ppo_policy)
+CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in EXPERIMENTS}
 FILES = sorted(notebooks.PARAMS.glob("*/*.yaml"))
 
 

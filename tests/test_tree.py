@@ -24,7 +24,7 @@ from ponderttt.policies.actor_critic import Account
 from ponderttt.policies.features import NAMES, TokenTable, describe
 from ponderttt.rollout import rollout
 from ponderttt.tree import features_at, first_nodes, path_nodes, read_tree, units_of, walk, ways
-from ponderttt.types import CHUNK_ACTIONS, Documents, InputError
+from ponderttt.types import Documents, InputError
 
 B, N, U = 3, 4, 16
 ADAPTER = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
@@ -143,4 +143,3 @@ def test_only_full_short_documents_have_trees(world):
         read_tree(world.lm, ADAPTER, Documents(tokens[:, :3], mask, np.asarray(256)))
     with pytest.raises(InputError, match="decides by features"):
         walk(world.tree, POLICIES["network"](), key=KEY)
-    assert CHUNK_ACTIONS.costs[0] == 1

@@ -22,10 +22,20 @@ from ponderttt.evaluation.gap import at_cost, gap_captured
 from ponderttt.experiments.allocation import Part, Setting, by_source
 from ponderttt.policies import Policy, UniformPolicy
 from ponderttt.tree import walk
-from ponderttt.types import CHUNK_ACTIONS, Episode
+from ponderttt.types import CHUNK_ACTIONS, Episode, InputError
 
 CURVE = (1.5, 1.75, 2.0, 2.3, 2.7, 3.125, 3.6, 4.2, 5.0, 5.8, 6.8)
 """Mean costs a unit at which every method is calibrated: its cost curve."""
+
+
+def check_curve(budgets: Sequence[float]) -> None:
+    """An `InputError` for a budget that is not within the cost curve."""
+    for budget in budgets:
+        if not CURVE[0] < budget < CURVE[-1]:
+            raise InputError(
+                f"a budget of {budget:g} a unit is off the cost curves: expected more than "
+                f"{CURVE[0]:g} and less than {CURVE[-1]:g}"
+            )
 
 
 class Outcome(NamedTuple):
@@ -274,7 +284,7 @@ def gaps(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
             row |= gap_captured(
                 loss, control["loss"], best["loss"], group["source"].to_numpy(), seed=seed
             )._asdict()
-            if np.isfinite(loss).all():
+            if np.isfinite(loss - control["loss"].to_numpy()).all():
                 test = paired_test(loss, control["loss"].to_numpy(), seed=seed)
                 row |= {"difference": test.difference, "p": test.wilcoxon_p}
             here.append(row)

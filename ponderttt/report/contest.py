@@ -92,6 +92,7 @@ def gap_chart(result: Result) -> alt.FacetChart:
         y=alt.Y("method:N", title=None, sort=names),
         color=alt.Color("method:N", title=None, scale=_scale(names), legend=None),
     )
+    axis = alt.Axis(format="%", values=[-1, 0, 1])
     tooltip = [
         "method:N",
         *(alt.Tooltip(f"{c}:Q", format="+.2f") for c in ("share", "low", "high")),
@@ -101,7 +102,7 @@ def gap_chart(result: Result) -> alt.FacetChart:
             renderer.zero_rule("x"),
             base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q"),
             base.mark_point(filled=True, size=50, opacity=1).encode(
-                x=alt.X("share:Q", title="share of the gap", axis=alt.Axis(format="%")),
+                x=alt.X("share:Q", title="share of the gap", axis=axis),
                 tooltip=tooltip,
             ),
             data=data,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ponderttt.experiments.allocation import AllocationConfig
+from ponderttt.experiments.contest import check_curve
 
 
 @dataclass(frozen=True)
@@ -10,3 +11,7 @@ class GatingConfig(AllocationConfig):
     """What to read in every way, and with which model; the first stream is the main one."""
 
     streams: tuple[str, ...] = ("mixed", "shifted")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_curve(self.budgets)

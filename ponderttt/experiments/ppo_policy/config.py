@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ponderttt.experiments.allocation import AllocationConfig
 from ponderttt.experiments.checks import check_numbers
+from ponderttt.experiments.contest import check_curve
 from ponderttt.types import InputError
 
 
@@ -20,6 +21,7 @@ class PPOPolicyConfig(AllocationConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_curve(self.budgets)
         check_numbers(self, {"seeds": 1, "iterations": 2, "rollout": 4})
         if self.rollout % (4 * (self.units - 1)):
             raise InputError(

@@ -1,0 +1,128 @@
+"""Policies at equal cost: calibration, cost curves, gaps; on the tree of a tiny model."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ponderttt.experiments import contest, methods
+from ponderttt.experiments.allocation import AllocationConfig
+from ponderttt.experiments.contest import Outcome, decision_budget, meet, play
+from ponderttt.experiments.ppo_policy import PPOPolicyConfig, learning, tables
+from ponderttt.models.lm import TransformerLM
+from ponderttt.policies import RandomPolicy, SchedulePolicy, UniformPolicy
+from ponderttt.tree import path_nodes, ways
+from ponderttt.types import CHUNK_ACTIONS
+
+COSTS = np.asarray(CHUNK_ACTIONS.costs)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    config = AllocationConfig(streams=("python",), train_documents=6, test_documents=3)
+    return next(config.settings(TransformerLM.from_pretrained("tiny")))
+
+
+def test_what_is_played_is_read_off_the_tree(setting):
+    part, everything = setting.test, ways(setting.units)
+    nll = np.asarray(part.tree.nll, float)[:, path_nodes(everything)].mean(axis=-1)
+    for w in (0, 21, 63):
+        outcome = play(part, SchedulePolicy(jnp.eye(4)[everything[w]]))
+        np.testing.assert_allclose(outcome.loss, nll[:, w], rtol=1e-5)
+        np.testing.assert_allclose(outcome.cost, COSTS[everything[w]].mean())
+    always = play(part, UniformPolicy("UPDATE_2"))
+    np.testing.assert_allclose(always.cost, (3 * 5 + 1) / 4)
+
+
+def test_the_uninformed_cost_what_they_should(setting):
+    """On average over draws: the last unit is never paid for."""
+    budgets = (1.5, 2.0, 3.125, 5.0)
+    assert decision_budget(setting, 3.125) == pytest.approx((4 * 3.125 - 1) / 3)
+    for each in methods.uninformed(setting, budgets):
+        costs = np.concatenate([each.test.cost, each.validation.cost])
+        assert costs.mean() == pytest.approx(each.budget, rel=0.12)
+    chosen = contest.curves(methods.uninformed(setting, budgets))["control"]
+    assert len(chosen.cost) == len(budgets)
+
+
+def test_budgets_are_met_by_bisection():
+    budgets = np.array([[1.5, 2.0], [3.0, 9.0]])
+    knobs = meet(lambda x: 1 + 11 * x**3, budgets)
+    np.testing.assert_allclose(1 + 11 * knobs**3, budgets, rtol=2e-3)
+    steps = meet(lambda x: 1 + np.floor(4 * x), np.array([2.2]))  # jumps: the nearest
+    assert 1 + np.floor(4 * steps[0]) == 2
+
+
+@pytest.mark.parametrize("method", [*methods.SIGNALS, methods.BANDIT], ids=lambda m: m.name)
+def test_every_method_is_calibrated_on_validation_documents(setting, method):
+    budgets = (1.5, 2.0)
+    found = contest.best_first(setting, contest.calibrate(setting, method, budgets))
+    for budget in budgets:
+        best = next(each for each in found if each.budget == budget)
+        # Nine units with a decision: the grid of costs is coarse, and ties make it coarser.
+        assert best.validation.cost.mean() == pytest.approx(budget, abs=0.6)
+        assert best.test.loss.shape == (3,)
+    rows = contest.points(found, setting)
+    assert rows.groupby("budget")["chosen"].sum().eq(1).all()
+
+
+def test_returns_are_gains_when_skip_follows(setting):
+    tree = setting.test.tree
+    found, nll = methods.returns(tree), np.asarray(tree.nll, float)
+    for before, a in itertools.product([(), (1,), (3, 2)], (1, 3)):
+        node = 0
+        for action in before:
+            node = 4 * node + 1 + action
+        paths = [
+            path_nodes(np.array([*before, action, *[0] * (3 - len(before))])) for action in (0, a)
+        ]
+        loss = [nll[:, path].sum(axis=1) for path in paths]
+        np.testing.assert_allclose(found[:, node, a], loss[0] - loss[1], atol=1e-6)
+
+
+def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(setting):
+    budgets = (2.0, 3.125)
+    found = methods.uninformed(setting)
+    losses = contest.at(found, budgets)
+    table = contest.documents(setting, losses | {"twin": losses["control"]})
+    gaps = contest.gaps(table, seed=0).set_index(["method", "budget"])["share"]
+    for budget in budgets:
+        assert gaps["twin", budget] == 0 and gaps["oracle", budget] == 1
+
+
+def test_a_cost_curve_is_read_between_its_points():
+    curve = contest.Curve.of(
+        [Outcome(np.array([2.0, 3.0]), np.array([1.0, 2.0])), Outcome(np.zeros(2), np.full(2, 3.5))]
+    )
+    np.testing.assert_allclose(curve.at(2.5), [1.0, 1.5])
+    assert np.isnan(curve.at(4.0)).all()
+
+
+def test_learned_policies_are_calibrated_and_never_overdraw(setting):
+    config = PPOPolicyConfig(streams=("python",), seeds=2, iterations=3)
+    learned = learning.learn(setting, 2.0, config)
+    here = learned.validation.cost[:, tables.HERE].mean(axis=-1)
+    np.testing.assert_allclose(here, 2.0, rtol=0.05)
+    assert (np.diff(learned.validation.cost.mean(axis=-1), axis=1) > 0).all()
+    for account in (1.2, 2.0, 6.0):
+        episode = learning.hard(learned._replace(budget=account), setting, setting.test)
+        spent = np.cumsum(np.asarray(episode.cost).reshape(2, -1), axis=1)
+        assert (spent <= account * np.arange(1, spent.shape[1] + 1) + 1e-3).all()
+
+
+def test_the_same_seed_learns_the_same(setting):
+    config = PPOPolicyConfig(streams=("python",), seeds=2, iterations=2)
+    one, two = (learning.learn(setting, 2.0, config) for _ in range(2))
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    blind = learning.learn(setting, 2.0, config, without=("text",))
+    assert not np.allclose(one.history.entropy, blind.history.entropy)
+
+
+def test_draws_are_shared_between_policies(setting):
+    mix = RandomPolicy(jnp.asarray([0.5, 0.5, 0.0, 0.0]))
+    one = play(setting.test, mix, seed=3, draws=4)
+    two = play(setting.test, mix, seed=3, draws=4)
+    np.testing.assert_array_equal(one.loss, two.loss)
