@@ -12,7 +12,7 @@ from ponderttt.experiments.allocation import AllocationConfig
 from ponderttt.experiments.contest import Outcome, decision_budget, meet, play
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, learning, tables
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import RandomPolicy, SchedulePolicy, UniformPolicy
+from ponderttt.policies import SchedulePolicy, UniformPolicy
 from ponderttt.tree import path_nodes, ways
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -37,12 +37,12 @@ def test_what_is_played_is_read_off_the_tree(setting):
 
 
 def test_the_uninformed_cost_what_they_should(setting):
-    """On average over draws: the last unit is never paid for."""
+    """The last unit is never paid for."""
     budgets = (1.5, 2.0, 3.125, 5.0)
     assert decision_budget(setting, 3.125) == pytest.approx((4 * 3.125 - 1) / 3)
     for each in methods.uninformed(setting, budgets):
-        costs = np.concatenate([each.test.cost, each.validation.cost])
-        assert costs.mean() == pytest.approx(each.budget, rel=0.12)
+        for outcome in (each.test, each.validation):
+            np.testing.assert_allclose(outcome.cost, each.budget, rtol=1e-5)
     chosen = contest.curves(methods.uninformed(setting, budgets))["control"]
     assert len(chosen.cost) == len(budgets)
 
@@ -101,7 +101,7 @@ def test_a_cost_curve_is_read_between_its_points():
 
 
 def test_learned_policies_are_calibrated_and_never_overdraw(setting):
-    config = PPOPolicyConfig(streams=("python",), seeds=2, iterations=3)
+    config = PPOPolicyConfig(streams=("python",))
     learned = learning.learn(setting, 2.0, config)
     here = learned.validation.cost[:, tables.HERE].mean(axis=-1)
     np.testing.assert_allclose(here, 2.0, rtol=0.05)
@@ -113,16 +113,9 @@ def test_learned_policies_are_calibrated_and_never_overdraw(setting):
 
 
 def test_the_same_seed_learns_the_same(setting):
-    config = PPOPolicyConfig(streams=("python",), seeds=2, iterations=2)
+    config = PPOPolicyConfig(streams=("python",))
     one, two = (learning.learn(setting, 2.0, config) for _ in range(2))
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_array_equal(a, b)
     blind = learning.learn(setting, 2.0, config, without=("text",))
     assert not np.allclose(one.history.entropy, blind.history.entropy)
-
-
-def test_draws_are_shared_between_policies(setting):
-    mix = RandomPolicy(jnp.asarray([0.5, 0.5, 0.0, 0.0]))
-    one = play(setting.test, mix, seed=3, draws=4)
-    two = play(setting.test, mix, seed=3, draws=4)
-    np.testing.assert_array_equal(one.loss, two.loss)

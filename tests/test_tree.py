@@ -23,8 +23,17 @@ from ponderttt.policies import (
 from ponderttt.policies.actor_critic import Account
 from ponderttt.policies.features import NAMES, TokenTable, describe
 from ponderttt.rollout import rollout
-from ponderttt.tree import features_at, first_nodes, path_nodes, read_tree, units_of, walk, ways
-from ponderttt.types import Documents, InputError
+from ponderttt.tree import (
+    expected,
+    features_at,
+    first_nodes,
+    path_nodes,
+    read_tree,
+    units_of,
+    walk,
+    ways,
+)
+from ponderttt.types import CHUNK_ACTIONS, Documents, InputError
 
 B, N, U = 3, 4, 16
 ADAPTER = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
@@ -131,6 +140,21 @@ def test_every_allocation_has_its_path(world):
         np.testing.assert_allclose(
             np.asarray(world.tree.nll)[:, nodes[w]], world.rollout(policy).nll, atol=2e-4
         )
+
+
+def test_what_is_expected_is_the_mean_over_all_ways(world):
+    """Every way weighs the product of its decisions' probabilities."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), (B, first_nodes(N)[-2]))
+    loss, cost = expected(world.tree, jnp.asarray(p, jnp.float32))
+    everything = ways(N)
+    nodes, actions = path_nodes(everything), everything[:, :-1]
+    weight = np.prod(p[:, nodes[:, :-1], actions], axis=-1)
+    nll = np.asarray(world.tree.nll)[:, nodes].mean(axis=-1)
+    np.testing.assert_allclose(weight.sum(axis=1), 1)
+    np.testing.assert_allclose(loss, (weight * nll).sum(axis=1), rtol=1e-5)
+    costs = np.asarray(CHUNK_ACTIONS.costs)[everything].mean(axis=-1)
+    np.testing.assert_allclose(cost, (weight * costs).sum(axis=1), rtol=1e-5)
 
 
 def test_only_full_short_documents_have_trees(world):

@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ponderttt.evaluation import oracle
 from ponderttt.evaluation.comparison import holm, paired_test
 from ponderttt.evaluation.gap import at_cost, gap_captured
 from ponderttt.experiments.allocation import Part, Setting, by_source
 from ponderttt.policies import Policy, UniformPolicy
-from ponderttt.tree import walk
-from ponderttt.types import CHUNK_ACTIONS, Episode, InputError
+from ponderttt.tree import expected, node_units, walk
+from ponderttt.types import CHUNK_ACTIONS, InputError
 
 CURVE = (1.5, 1.75, 2.0, 2.3, 2.7, 3.125, 3.6, 4.2, 5.0, 5.8, 6.8)
 """Mean costs a unit at which every method is calibrated: its cost curve."""
@@ -39,46 +39,45 @@ def check_curve(budgets: Sequence[float]) -> None:
 
 
 class Outcome(NamedTuple):
-    """What a policy got from each document: nats a token, nominal cost a unit; means over draws."""
+    """What a policy got from each document: nats a token and nominal cost, means over units."""
 
     loss: Float[np.ndarray, "*P B"]
     cost: Float[np.ndarray, "*P B"]
 
 
-def play(
-    part: Part, policy: Policy, *,
-    seed: int = 0, features: Float[Array, "B E F"] | None = None, draws: int = 1,
-) -> Outcome:  # fmt: skip
-    """`policy` on the documents of `part`."""
+def play(part: Part, policy: Policy) -> Outcome:
+    """`policy`, which does not draw, on the documents of `part`."""
     stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], policy)
-    loss, cost = play_all(part, stacked, seed=seed, features=features, draws=draws)
+    loss, cost = play_all(part, stacked)
     return Outcome(loss[0], cost[0])
 
 
 def play_all(
-    part: Part, policies: Policy, *,
-    seed: int = 0, features: Float[Array, "B E F"] | None = None, draws: int = 1,
-) -> Outcome:  # fmt: skip
-    """Several policies of a kind, their leaves stacked [P, ...], with the same draws."""
-    keys = jax.random.split(jax.random.key(seed), draws)
-    return Outcome(*(np.asarray(x, float) for x in _play(part.tree, policies, features, keys)))
+    part: Part, policies: Policy, features: Float[Array, "B E F"] | None = None
+) -> Outcome:
+    """Several policies of a kind, none of which draws; their leaves are stacked [P, ...]."""
+    return Outcome(*(np.asarray(x, float) for x in _play(part.tree, policies, features)))
 
 
 @jax.jit
-def _play(tree, policies: Policy, features, keys):
+def _play(tree, policies: Policy, features):
     def one(policy):
-        found = episodes(tree, policy, features, keys)
-        return found.nll.mean(axis=(0, 2)), found.cost.mean(axis=(0, 2))
+        found = walk(tree, policy, key=jax.random.key(0), features=features)
+        return found.nll.mean(axis=-1), found.cost.mean(axis=-1)
 
     if not jax.tree.leaves(policies):
         return jax.tree.map(lambda x: x[None], one(policies))
     return jax.vmap(one)(policies)
 
 
-@jax.jit
-def episodes(tree, policy: Policy, features, keys: PRNGKeyArray) -> Episode:
-    """One episode a document for each of `keys` [S]: leaves [S, B, ...]."""
-    return jax.vmap(lambda key: walk(tree, policy, key=key, features=features))(keys)
+def draw(part: Part, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
+    """What is expected where unit n draws its action with `probabilities[n]`: exact."""
+    at_nodes = jnp.asarray(probabilities)[node_units(part.described.shape[1])]
+    table = jnp.broadcast_to(at_nodes, (len(part), *at_nodes.shape))
+    return Outcome(*(np.asarray(x, float) for x in _expected(part.tree, table)))
+
+
+_expected = jax.jit(expected)
 
 
 def decision_budget(setting: Setting, budget: float) -> float:

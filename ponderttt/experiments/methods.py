@@ -22,8 +22,7 @@ from ponderttt.experiments.contest import (
     best_first,
     calibrate,
     decision_budget,
-    episodes,
-    play,
+    draw,
 )
 from ponderttt.experiments.progress import track
 from ponderttt.policies import (
@@ -39,8 +38,6 @@ from ponderttt.policies.thresholds import HEURISTICS
 from ponderttt.tree import Tree, path_nodes, walk
 from ponderttt.types import CHUNK_ACTIONS, Episode
 
-DRAWS = 64
-"""Policies that draw are read so many times, and averaged."""
 UPDATES = CHUNK_ACTIONS.names[1:]
 GROWTH = (1.05, 1.2)
 """Steps of the residual gate's ladder of thresholds."""
@@ -48,32 +45,28 @@ RIDGE = 300.0
 """Of the bandit's regression, by twofold cross-validation on training documents."""
 
 
-def uninformed(
-    setting: Setting, budgets: Sequence[float] = CURVE, *, seed: int = 0
-) -> list[Calibrated]:
+def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
     """What can be decided without looking at the text: the best mix, and updating early.
 
     Their cost is known in advance. The best of them on validation documents is the yardstick.
     """
-    gains, found = always(setting.validation), []
+    gains, found, units = always(setting.validation), [], setting.units - 1
     for budget in budgets:
         each = decision_budget(setting, budget)
-        tried: dict[str, Policy] = {
-            "best mix": RandomPolicy(jnp.asarray(best_mix(gains, each), jnp.float32))
-        }
+        tried = {"best mix": np.tile(best_mix(gains, each), (units, 1))}
         for name, cost in zip(UPDATES, CHUNK_ACTIONS.costs[1:], strict=True):
             if cost >= each:
-                tried[f"{name} first"] = SchedulePolicy.first(name, each, setting.units - 1)
-        for name, policy in tried.items():
-            parts = (setting.validation, setting.test)
-            outcomes = [play(part, policy, seed=seed, draws=DRAWS) for part in parts]
+                first = SchedulePolicy.first(name, each, units)
+                tried[f"{name} first"] = np.asarray(first.probabilities)
+        for name, table in tried.items():
+            outcomes = [draw(part, table) for part in (setting.validation, setting.test)]
             found.append(Calibrated("control", name, budget, *outcomes))
     return best_first(setting, found)
 
 
-def contest(setting: Setting, methods: Sequence[Method], *, seed: int) -> list[Calibrated]:
+def contest(setting: Setting, methods: Sequence[Method]) -> list[Calibrated]:
     """The control and all candidates of `methods` at every cost of the curve, the best first."""
-    found = uninformed(setting, seed=seed)
+    found = uninformed(setting)
     for method in track(methods, f"{setting.stream}: calibrating", len(methods)):
         found += best_first(setting, calibrate(setting, method))
     return found
@@ -127,7 +120,9 @@ def bandit(setting: Setting) -> dict[str, Make]:
     part = setting.training
     even = RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
     features = setting.features(part)
-    seen = episodes(part.tree, even, features, jax.random.split(jax.random.key(0), 16))
+    keys = jax.random.split(jax.random.key(0), 16)
+    read = jax.jit(jax.vmap(lambda key: walk(part.tree, even, key=key, features=features)))
+    seen = read(keys)
     x = np.asarray(seen.features[:, :, :-1]).reshape(-1, features.shape[-1])
     nodes = path_nodes(np.asarray(seen.action))[..., :-1]  # S B N-1
 

@@ -10,6 +10,8 @@ from ponderttt.tree.reading import path_nodes as path_nodes
 from ponderttt.tree.reading import read_tree as read_tree
 from ponderttt.tree.reading import units_of as units_of
 from ponderttt.tree.reading import ways as ways
+from ponderttt.tree.walking import expected as expected
 from ponderttt.tree.walking import features_at as features_at
+from ponderttt.tree.walking import node_units as node_units
 from ponderttt.tree.walking import walk as walk
 from ponderttt.tree.walking import without_tokens as without_tokens

@@ -5,12 +5,20 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ponderttt.policies import FeatureExtractor, Policy
 from ponderttt.policies.features import DESCRIBED, NAMES
 from ponderttt.tree.reading import Tree, first_nodes, units_of
-from ponderttt.types import Decision, Episode, InputError, Observation, masked_mean
+from ponderttt.types import (
+    CHUNK_ACTIONS,
+    ActionSpace,
+    Decision,
+    Episode,
+    InputError,
+    Observation,
+    masked_mean,
+)
 
 
 def features_at(
@@ -20,8 +28,7 @@ def features_at(
 
     `described` is what `features.describe` says of the documents.
     """
-    first = first_nodes(units_of(tree))
-    unit = np.repeat(np.arange(len(first) - 2), np.diff(first)[:-1])  # E
+    unit = node_units(units_of(tree))
     columns = np.array([NAMES.index(name) for name in DESCRIBED])
     left = NAMES.index("budget_left")
     spent = 1.0 - tree.features[..., left]
@@ -32,6 +39,34 @@ def features_at(
 def without_tokens(tree: Tree) -> Tree:
     """`tree` with units for tokens: a hundredth of the size, for policies that read no tokens."""
     return tree._replace(token_nll=tree.nll[..., None])
+
+
+def node_units(units: int) -> Int[np.ndarray, "E"]:
+    """The unit of every node with a decision."""
+    first = first_nodes(units)
+    return np.repeat(np.arange(units - 1), np.diff(first)[:-1])
+
+
+def expected(
+    tree: Tree,
+    probabilities: Float[Array, "B E A"],
+    actions: ActionSpace = CHUNK_ACTIONS,
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+    """Mean loss and mean cost a unit of each document where actions are drawn at every node.
+
+    Exact, over all ways: no draws are taken. For policies that remember nothing but the node.
+    """
+    units = units_of(tree, actions)
+    first = first_nodes(units, len(actions.names))
+    nll, costs = tree.nll, jnp.asarray(actions.costs)[None, None]
+    loss = nll[:, first[-2] :]
+    cost = jnp.full(loss.shape, actions.costs[0])
+    for n in reversed(range(units - 1)):
+        here = slice(first[n], first[n + 1])
+        p = probabilities[:, here]
+        loss = nll[:, here] + jnp.sum(p * loss.reshape(p.shape), axis=-1)
+        cost = jnp.sum(p * (costs + cost.reshape(p.shape)), axis=-1)
+    return loss[:, 0] / units, cost[:, 0] / units
 
 
 def walk(

@@ -21,10 +21,7 @@ def run(config: GatingConfig) -> Result:
     def each(make: Callable[[Setting], pd.DataFrame]) -> pd.DataFrame:
         return pd.concat([make(setting) for setting in settings], ignore_index=True)
 
-    found = {
-        setting.stream: methods.contest(setting, methods.SIGNALS, seed=config.seed)
-        for setting in settings
-    }
+    found = {setting.stream: methods.contest(setting, methods.SIGNALS) for setting in settings}
     documents = each(lambda s: contest.documents(s, contest.at(found[s.stream], config.budgets)))
     return Result(
         name="gating",

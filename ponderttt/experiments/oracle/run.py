@@ -76,7 +76,7 @@ def run(config: OracleConfig) -> Result:
 def _search(setting: Setting, config: OracleConfig) -> Searched:
     tree = setting.test.tree
     fixed = {name: play(setting.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
-    tried = uninformed(setting, config.budgets, seed=config.seed)
+    tried = uninformed(setting, config.budgets)
     controls = {b: [each for each in tried if each.budget == b] for b in config.budgets}
     # The path on which every unit takes UPDATE_1.
     update = CHUNK_ACTIONS.position("UPDATE_1")

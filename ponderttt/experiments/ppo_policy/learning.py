@@ -9,19 +9,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ponderttt.experiments.allocation import Part, Setting
-from ponderttt.experiments.contest import Outcome, decision_budget, episodes, meet
+from ponderttt.experiments.contest import Outcome, decision_budget, meet
 from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
+from ponderttt.models.policy_network import apply_policy
 from ponderttt.policies.actor_critic import Account
 from ponderttt.training.pid import PIDConfig
 from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld
 from ponderttt.training.ppo import History, PPOConfig
-from ponderttt.tree import without_tokens
-from ponderttt.types import Episode
+from ponderttt.tree import expected, walk, without_tokens
+from ponderttt.types import CHUNK_ACTIONS, Episode
 
 RATE, JITTER = 3e-4, 1.0
 """Adam's rate and the noise on the features, by twofold cross-validation on training documents."""
-DRAWS = 16
-"""A learned policy draws its actions: it is read so many times, and averaged."""
 AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Its own cost curve is that of these multiples of its budget, by a price on each action."""
 REACH = 1.0
@@ -53,8 +52,8 @@ def learn(
 
     `without` names groups of features that are hidden from it.
     """
-    pid = pid or PIDConfig()
-    ppo = PPOConfig(iterations=config.iterations, budget=budget, rate=RATE, pid=pid)
+    # The budget is an argument of the program, not a part of it: all budgets are one compilation.
+    ppo = PPOConfig(iterations=config.iterations, rate=RATE, pid=pid or PIDConfig())
     documents = config.rollout // (config.units - 1)
     trainer = PolicyTrainer(ppo, documents=documents, jitter=JITTER)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
@@ -64,7 +63,7 @@ def learn(
         for part in (setting.training, setting.validation, setting.test)
     ]
     result = trainer.train(keys, worlds[0], budgets=budgets)
-    read = partial(_read, trainer, result.params, jax.random.split(jax.random.key(1), DRAWS))
+    read = partial(_read, trainer, result.params)
     validation, test = (lambda knobs, w=w: _outcome(read(w, _price(knobs))) for w in worlds[1:])
     targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
     knobs = meet(lambda knobs: validation(knobs).cost.mean(axis=-1), targets)
@@ -82,15 +81,17 @@ def _outcome(read: tuple[jax.Array, jax.Array]) -> Outcome:
 
 
 @partial(jax.jit, static_argnums=0)
-def _read(trainer: PolicyTrainer, params, keys, world: TreeWorld, prices):
-    """Loss and cost [S, P, B] of each seed's policy at each of its prices [S, P]."""
+def _read(trainer: PolicyTrainer, params, world: TreeWorld, prices):
+    """Expected loss and cost [S, P, B] of each seed's policy at each of its prices [S, P]."""
+    costs = jnp.asarray(CHUNK_ACTIONS.costs)[None, None]
 
-    def one(params, price):
-        policy = trainer.act(trainer.tilted(params, price))
-        episode = episodes(world.tree, policy, world.features, keys)
-        return episode.nll.mean(axis=(0, 2)), episode.cost.mean(axis=(0, 2))
+    def one(params, prices):
+        logits = apply_policy(trainer.config.network, params, world.features).logits
+        return jax.vmap(lambda price: expected(world.tree, jax.nn.softmax(logits - price * costs)))(
+            prices
+        )
 
-    return jax.vmap(jax.vmap(one, (None, 0)))(params, prices)
+    return jax.vmap(one)(params, prices)
 
 
 def hard(learned: Learned, setting: Setting, part: Part, without: tuple[str, ...] = ()) -> Episode:
@@ -106,7 +107,6 @@ def hard(learned: Learned, setting: Setting, part: Part, without: tuple[str, ...
 def _hard(trainer: PolicyTrainer, params, tree, features, budget) -> Episode:
     def one(params):
         policy = trainer.act(params, Account.open(budget))
-        episode = episodes(tree, policy, features, jax.random.key(2)[None])
-        return jax.tree.map(lambda x: x[0], episode)
+        return walk(tree, policy, key=jax.random.key(2), features=features)
 
     return jax.vmap(one)(params)

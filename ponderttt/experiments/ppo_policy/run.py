@@ -23,7 +23,7 @@ def run(config: PPOPolicyConfig) -> Result:
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     settings = list(config.settings(lm))
     learned = {s.stream: _learn_all(s, config) for s in settings}
-    found = {s.stream: methods.contest(s, PEERS, seed=config.seed) for s in settings}
+    found = {s.stream: methods.contest(s, PEERS) for s in settings}
     main = settings[0]
     middle = config.budgets[len(config.budgets) // 2]
     velocity = learn(main, middle, config, pid=PIDConfig(form="velocity"))
