@@ -14,13 +14,14 @@ from safetensors.numpy import save
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM
-from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy
-from ponderttt.policies import FeatureExtractor, UniformPolicy
+from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, init_policy
+from ponderttt.policies import FeatureExtractor, SchedulePolicy, UniformPolicy
 from ponderttt.policies.actor_critic import Account, ActorCritic, load_policy, save_policy
 from ponderttt.policies.features import DESCRIBED, NAMES
 from ponderttt.rollout import rollout
-from ponderttt.training.policy_trainer import PolicyTrainer, World
+from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld, World, walked
 from ponderttt.training.ppo import PPOConfig
+from ponderttt.tree import features_at, read_tree, without_tokens
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, InputError, Observation
 
 N, U = 4, 8
@@ -84,6 +85,54 @@ def test_the_reward_is_the_gain_on_the_next_unit(world):
     np.testing.assert_allclose(seen.reward[:, :-1], expected, atol=1e-6)
     updated = np.asarray(seen.action) > 0
     assert np.abs(np.asarray(seen.reward)[:, :-1][updated[:, :-1]]).min() > 0
+
+
+@pytest.fixture(scope="module")
+def tree_world(world):
+    tree = read_tree(world.lm, world.adapter, world.documents, hidden=world.hidden)
+    return TreeWorld(without_tokens(tree), features_at(tree, world.extractor, world.described))
+
+
+def test_a_tree_gives_what_reading_gives(world, tree_world):
+    """Rewards of the actions taken, and every document as often as the others."""
+    policy = PolicyTrainer(PPOConfig(network=NETWORK), documents=12)
+    seen = walked(policy, init_policy(NETWORK, KEY), KEY, tree_world)
+    assert seen.reward.shape == (12, N - 1) and seen.mask.all()
+    np.testing.assert_allclose(seen.cost, COSTS[np.asarray(seen.action)])
+    position = NAMES.index("unigram_entropy")  # tells documents apart
+    first = np.asarray(seen.features)[:, 0, position].round(4)
+    assert np.unique(first, return_counts=True)[1].tolist() == [2] * 6
+    known = np.asarray(features_at(tree_world.tree, world.extractor, world.described))
+    for action, reward, value in zip(seen.action[:3], seen.reward[:3], first[:3], strict=True):
+        b = int(np.argmin(np.abs(known[:, 0, position] - value)))
+        schedule = SchedulePolicy(jnp.eye(4)[np.append(np.asarray(action), 0)])
+        episode = rollout(
+            world.lm, world.adapter, schedule, world.documents.select(np.asarray([b])), key=KEY,
+            hidden=world.hidden[b : b + 1],
+        )  # fmt: skip
+        gain = world.skip_nll[b, 1:] - episode.nll[0, 1:]
+        np.testing.assert_allclose(reward, gain, atol=2e-4)
+
+
+def test_jitter_blurs_what_is_seen_and_nothing_else(tree_world):
+    params = jax.tree.map(jnp.zeros_like, init_policy(NETWORK, KEY))  # looks at nothing
+    plain, blurred = (
+        walked(PolicyTrainer(PPOConfig(network=NETWORK), documents=6, jitter=j), params, KEY,
+               tree_world)
+        for j in (0.0, 0.5)
+    )  # fmt: skip
+    np.testing.assert_array_equal(plain.reward, blurred.reward)
+    noise = np.asarray(blurred.features - plain.features)
+    assert noise.std() == pytest.approx(0.5, rel=0.1) and abs(noise.mean()) < 0.1
+
+
+def test_a_tilt_makes_what_costs_rarer():
+    params = init_policy(NETWORK, KEY)
+    x = jax.random.normal(KEY, (50, 32))
+    policy = PolicyTrainer(PPOConfig(network=NETWORK))
+    plain = apply_policy(NETWORK, params, x).logits
+    tilted = apply_policy(NETWORK, policy.tilted(params, jnp.asarray(0.2)), x).logits
+    np.testing.assert_allclose(tilted, plain - 0.2 * COSTS[None], atol=1e-5)
 
 
 def test_too_many_documents_are_refused(world):

@@ -5,6 +5,7 @@ than it would have, had the document never been learned from; the last unit earn
 Axes: S seeds, M documents to draw from; B of them are read in an iteration.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from ponderttt.policies.features import FeatureExtractor
 from ponderttt.rollout import rollout
 from ponderttt.training.gae import Trajectories
 from ponderttt.training.ppo import PIDLagrangianPPO, PPOConfig, PPOResult
-from ponderttt.tree import Tree, path_nodes, units_of, walk, ways
+from ponderttt.tree import Tree, node_units, path_nodes, units_of, walk, ways
 from ponderttt.types import Documents, InputError
 
 
@@ -161,9 +162,13 @@ def walked(
     turns = jax.random.split(draw, -(-trainer.documents // count))
     order = jnp.concatenate([jax.random.permutation(turn, count) for turn in turns])
     tree, features = jax.tree.map(lambda x: x[order[: trainer.documents]], tuple(world))
-    if trainer.jitter:  # drawn flat: draws of several axes compile slowly on a CPU
-        flat = jax.random.normal(noise, (features.size,))
-        features = features + trainer.jitter * flat.reshape(features.shape)
+    if trainer.jitter:
+        # One draw a unit is enough, for one of its nodes is met; drawn flat, for several axes
+        # compile slowly on a CPU.
+        unit = node_units(units_of(tree))
+        shape = (trainer.documents, unit[-1] + 1, features.shape[-1])
+        flat = jax.random.normal(noise, (math.prod(shape),))
+        features = features + trainer.jitter * flat.reshape(shape)[:, unit]
     episode = walk(tree, trainer.act(params), key=read, features=features)
     never = path_nodes(ways(units_of(tree))[:1])[0]
     reward = tree.nll[:, never[1:]] - episode.nll[:, 1:]
