@@ -1,6 +1,7 @@
 """Policies at equal cost: calibration, cost curves, gaps; on the tree of a tiny model."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from ponderttt.experiments.allocation import AllocationConfig
 from ponderttt.experiments.contest import Outcome, decision_budget, meet, play
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, learning, tables
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import SchedulePolicy, UniformPolicy
+from ponderttt.policies import GradientNormBasedPolicy, SchedulePolicy, UniformPolicy
 from ponderttt.tree import path_nodes, ways
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -47,6 +48,50 @@ def test_the_uninformed_cost_what_they_should(setting):
     assert len(chosen.cost) == len(budgets)
 
 
+def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(setting):
+    """Any mixture of allocations that is the same for every document is a point of the program."""
+    part, rng = setting.validation, np.random.default_rng(0)
+    everything = ways(setting.units)
+    nll = np.asarray(part.tree.nll, float)[:, path_nodes(everything)].mean(axis=(0, 2))
+    cost = COSTS[everything].mean(axis=1)
+    for budget in (2.0, 5.0):
+        found = [f for f in methods.uninformed(setting, (budget,)) if f.budget == budget]
+        best = next(f for f in found if f.candidate == "best schedule").validation.loss.mean()
+        assert all(best <= other.validation.loss.mean() + 1e-6 for other in found)
+        low, high = np.flatnonzero(cost <= budget), np.flatnonzero(cost > budget)
+        for _ in range(200):
+            a, b = rng.choice(low), rng.choice(high)
+            share = (budget - cost[a]) / (cost[b] - cost[a])
+            assert best <= (1 - share) * nll[a] + share * nll[b] + 1e-6
+
+
+def test_nothing_is_chosen_by_test_documents(setting):
+    """Other test documents: the same candidates, at the same validation cost and loss."""
+    worse = replace(setting.test, tree=jax.tree.map(lambda x: x[::-1] + 1.0, setting.test.tree))
+    other = replace(setting, test=worse)
+    for method in (methods.GATE, methods.BANDIT):
+        one, two = (
+            contest.best_first(s, contest.calibrate(s, method, (1.5, 2.0)))
+            for s in (setting, other)
+        )
+        for a, b in zip(one, two, strict=True):
+            assert a.candidate == b.candidate
+            np.testing.assert_array_equal(a.validation.loss, b.validation.loss)
+            assert not np.array_equal(a.test.loss, b.test.loss)
+    config = PPOPolicyConfig(streams=("python",))
+    one, two = (learning.learn(s, 2.0, config) for s in (setting, other))
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_gradient_that_is_looked_at_is_paid_for(setting):
+    """Whether it is used or not; the last unit's is not looked at."""
+    never = GradientNormBasedPolicy(jnp.asarray([1e9, 2e9, 3e9]))
+    np.testing.assert_allclose(play(setting.test, never).cost, (3 * 3 + 1) / 4)
+    always = GradientNormBasedPolicy(jnp.asarray([-1.0, 1e9, 2e9]))
+    np.testing.assert_allclose(play(setting.test, always).cost, (3 * 3 + 1) / 4)
+
+
 def test_budgets_are_met_by_bisection():
     budgets = np.array([[1.5, 2.0], [3.0, 9.0]])
     knobs = meet(lambda x: 1 + 11 * x**3, budgets)
@@ -61,8 +106,9 @@ def test_every_method_is_calibrated_on_validation_documents(setting, method):
     found = contest.best_first(setting, contest.calibrate(setting, method, budgets))
     for budget in budgets:
         best = next(each for each in found if each.budget == budget)
-        # Nine units with a decision: the grid of costs is coarse, and ties make it coarser.
-        assert best.validation.cost.mean() == pytest.approx(budget, abs=0.6)
+        # Nine units with a decision: one more update of a gate moves the mean cost by up to 0.92.
+        if method.name != "gradient norm":  # it cannot cost so little
+            assert best.validation.cost.mean() == pytest.approx(budget, abs=0.46)
         assert best.test.loss.shape == (3,)
     rows = contest.points(found, setting)
     assert rows.groupby("budget")["chosen"].sum().eq(1).all()
@@ -84,9 +130,9 @@ def test_returns_are_gains_when_skip_follows(setting):
 
 def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(setting):
     budgets = (2.0, 3.125)
-    found = methods.uninformed(setting)
-    losses = contest.at(found, budgets)
-    table = contest.documents(setting, losses | {"twin": losses["control"]})
+    curves = contest.curves(methods.uninformed(setting))
+    found = contest.at(curves, budgets)
+    table = contest.documents(setting, found | {"twin": found["control"]}, curves["control"])
     gaps = contest.gaps(table, seed=0).set_index(["method", "budget"])["share"]
     for budget in budgets:
         assert gaps["twin", budget] == 0 and gaps["oracle", budget] == 1
@@ -96,8 +142,9 @@ def test_a_cost_curve_is_read_between_its_points():
     curve = contest.Curve.of(
         [Outcome(np.array([2.0, 3.0]), np.array([1.0, 2.0])), Outcome(np.zeros(2), np.full(2, 3.5))]
     )
-    np.testing.assert_allclose(curve.at(2.5), [1.0, 1.5])
-    assert np.isnan(curve.at(4.0)).all()
+    np.testing.assert_allclose(curve.at(2.5).loss, [1.0, 1.5])
+    np.testing.assert_allclose(curve.at(2.5).cost.mean(), 2.5)
+    assert np.isnan(curve.at(4.0).loss).all()
 
 
 def test_learned_policies_are_calibrated_and_never_overdraw(setting):

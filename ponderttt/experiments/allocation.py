@@ -51,14 +51,16 @@ def check_stream(name: str) -> None:
         raise InputError(f"unknown stream {name!r}: expected one of {', '.join(STREAMS)}")
 
 
-def check_budgets(budgets: tuple[float, ...]) -> None:
-    """An `InputError` for a mean cost a unit that the actions cannot have."""
-    low, high = CHUNK_ACTIONS.costs[0], CHUNK_ACTIONS.costs[-1]
+def check_budgets(budgets: tuple[float, ...], units: int) -> None:
+    """An `InputError` for a mean cost a unit that documents of so many units cannot have."""
+    low, most = CHUNK_ACTIONS.costs[0], CHUNK_ACTIONS.costs[-1]
+    high = ((units - 1) * most + low) / units  # nothing is decided about the last unit
     for budget in budgets:
         if not isinstance(budget, int | float) or not low < budget <= high:
             raise InputError(
                 f"a budget of {budget!r} a unit: expected more than {low:g}, the cost of never "
-                f"updating, and at most {high:g}"
+                f"updating, and at most {high:g}, that of always taking "
+                f"{CHUNK_ACTIONS.names[-1]} in {units} units"
             )
 
 
@@ -91,7 +93,6 @@ class AllocationConfig:
             raise InputError(
                 f"streams {list(self.streams)}: expected each of {', '.join(STREAMS)} once at most"
             )
-        check_budgets(self.budgets)
         kinds = max(len(kinds) for name in self.streams for kinds in STREAMS[name])
         least = {"train_documents": kinds, "test_documents": kinds, "units": 2, "unit_size": 2}
         check_numbers(self, least)
@@ -100,6 +101,7 @@ class AllocationConfig:
                 f"units is {self.units}: every way through a document is read, expected "
                 f"{MOST_UNITS} units at most"
             )
+        check_budgets(self.budgets, self.units)
 
     def settings(self, lm: TransformerLM) -> Iterator["Setting"]:
         """Every stream, made ready."""

@@ -28,14 +28,20 @@ CURVE = (1.5, 1.75, 2.0, 2.3, 2.7, 3.125, 3.6, 4.2, 5.0, 5.8, 6.8)
 """Mean costs a unit at which every method is calibrated: its cost curve."""
 
 
-def check_curve(budgets: Sequence[float]) -> None:
-    """An `InputError` for a budget that is not within the cost curve."""
+def check_curve(budgets: Sequence[float], units: int) -> None:
+    """An `InputError` for a budget off the cost curve, or documents too short for the curve."""
+    if units < 3:
+        raise InputError(f"units is {units}: expected 3 or more, for costs of up to {CURVE[-1]:g}")
     for budget in budgets:
         if not CURVE[0] < budget < CURVE[-1]:
             raise InputError(
                 f"a budget of {budget:g} a unit is off the cost curves: expected more than "
                 f"{CURVE[0]:g} and less than {CURVE[-1]:g}"
             )
+
+
+GRADIENT = CHUNK_ACTIONS.costs[1] - CHUNK_ACTIONS.costs[0]
+"""Nominal cost of one gradient."""
 
 
 class Outcome(NamedTuple):
@@ -63,7 +69,11 @@ def play_all(
 def _play(tree, policies: Policy, features):
     def one(policy):
         found = walk(tree, policy, key=jax.random.key(0), features=features)
-        return found.nll.mean(axis=-1), found.cost.mean(axis=-1)
+        cost = found.cost
+        if "gradient_norm" in policy.needs:  # a gradient that is looked at is paid for, used or not
+            decides = jnp.arange(cost.shape[-1])[None] < cost.shape[-1] - 1
+            cost = cost + jnp.where(decides & (found.steps == 0), GRADIENT, 0.0)
+        return found.nll.mean(axis=-1), cost.mean(axis=-1)
 
     if not jax.tree.leaves(policies):
         return jax.tree.map(lambda x: x[None], one(policies))
@@ -206,20 +216,20 @@ def points(found: Sequence[Calibrated], setting: Setting) -> pd.DataFrame:
 
 
 class Curve(NamedTuple):
-    """A method's own cost curve on the test documents."""
+    """A method's own cost curve on the test documents: loss and cost of each, at P points."""
 
-    cost: Float[np.ndarray, "P"]
     loss: Float[np.ndarray, "P B"]
+    cost: Float[np.ndarray, "P B"]
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> "Curve":
-        return cls(
-            np.array([o.cost.mean() for o in outcomes]), np.stack([o.loss for o in outcomes])
-        )
+        """Through these points."""
+        return cls(*(np.stack(each) for each in zip(*outcomes, strict=True)))
 
-    def at(self, budget: float) -> Float[np.ndarray, "B"]:
-        """Each document's loss at exactly this mean cost; NaN out of the curve's reach."""
-        return at_cost(self.cost, self.loss, budget)
+    def at(self, budget: float) -> Outcome:
+        """Each document at exactly this mean cost; NaN out of the curve's reach."""
+        means = self.cost.mean(axis=-1)
+        return Outcome(*(at_cost(means, values, budget) for values in self))
 
 
 def curves(found: Sequence[Calibrated]) -> dict[str, Curve]:
@@ -231,75 +241,84 @@ def curves(found: Sequence[Calibrated]) -> dict[str, Curve]:
 
 
 def documents(
-    setting: Setting, losses: Mapping[str, Mapping[float, Float[np.ndarray, "B"]]]
+    setting: Setting, outcomes: Mapping[str, Mapping[float, Outcome]], control: Curve
 ) -> pd.DataFrame:
-    """A row for each method, budget and test document: its loss at exactly the budget.
+    """A row for each method, budget and test document: what it got at exactly the budget.
 
-    `losses` are by method and budget; the oracle and SKIP are added.
+    `outcomes` are by method and budget; the oracle is added. `priced` is the loss and what the
+    document cost above the budget, at the price that `control` pays for a unit of cost there: all
+    methods cost the same on all documents, and by it on any resample of them too.
     """
     part, texts = setting.test, setting.test.texts
     skip = play(part, UniformPolicy("SKIP")).loss
-    found = oracle.everything(part.tree)
-    budgets = list(next(iter(losses.values())))
-    best = {
-        budget: oracle.at_budget(found, budget, setting.units).loss / setting.units
-        for budget in budgets
-    }
-    frames = [
-        pd.DataFrame(
-            {
+    found, units = oracle.everything(part.tree), setting.units
+    budgets = list(next(iter(outcomes.values())))
+    prices = {budget: _price(control, budget) for budget in budgets}
+    chosen = {budget: oracle.at_budget(found, budget, units) for budget in budgets}
+    best = {b: Outcome(each.loss / units, each.cost / units) for b, each in chosen.items()}
+    frames = []
+    for method, at in {**outcomes, "oracle": best}.items():
+        for budget in budgets:
+            loss, cost = at[budget]
+            frame = {
                 "stream": setting.stream,
                 "budget": budget,
                 "method": method,
                 "source": texts.sources,
                 "path": texts.paths,
                 "document": np.arange(len(texts)),
-                "loss": at[budget],
-                "gain": skip - at[budget],
+                "loss": loss,
+                "cost": cost,
+                "priced": loss + prices[budget] * (cost - budget),
+                "gain": skip - loss,
             }
-        )
-        for method, at in {**losses, "oracle": best}.items()
-        for budget in budgets
-    ]
+            frames.append(pd.DataFrame(frame))
     return pd.concat(frames, ignore_index=True)
+
+
+def _price(control: Curve, budget: float) -> float:
+    """What a unit of cost gains the control around this budget, nats a token."""
+    means = control.cost.mean(axis=-1)
+    less, more = np.clip([0.9 * budget, 1.1 * budget], means.min(), means.max())
+    gain = control.at(less).loss.mean() - control.at(more).loss.mean()
+    return max(0.0, float(gain / (more - less)))
 
 
 def gaps(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The gap that each method captures, and its paired test against the control.
 
-    `table` is that of `documents`, with a control. p-values are Wilcoxon's, after Holm over the
-    methods of a stream and budget.
+    `table` is that of `documents`, with a control. p-values are of a permutation test of the mean
+    difference, after Holm over the methods of a stream and budget.
     """
     rows = []
     for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
         by = {m: group.sort_values("document") for m, group in part.groupby("method", sort=False)}
-        control, best = by["control"], by["oracle"]
+        control, best = (by[m]["priced"].to_numpy() for m in ("control", "oracle"))
         here = []
         for method, group in by.items():
             if method == "control":
                 continue
-            loss = group["loss"].to_numpy()
+            loss = group["priced"].to_numpy()
             row = {"stream": stream, "budget": budget, "method": method}
-            row |= gap_captured(
-                loss, control["loss"], best["loss"], group["source"].to_numpy(), seed=seed
-            )._asdict()
-            if np.isfinite(loss - control["loss"].to_numpy()).all():
-                test = paired_test(loss, control["loss"].to_numpy(), seed=seed)
-                row |= {"difference": test.difference, "p": test.wilcoxon_p}
+            sources = group["source"].to_numpy()
+            row |= gap_captured(loss, control, best, sources, seed=seed)._asdict()
+            row |= {"difference": float((loss - control).mean()), "p": np.nan}
+            if method != "oracle" and np.isfinite(loss - control).all():
+                row["p"] = paired_test(loss, control, seed=seed).permutation_p
             here.append(row)
-        adjusted = holm(np.array([row.get("p", np.nan) for row in here], float))
+        adjusted = holm(np.array([row["p"] for row in here], float))
         rows += [row | {"p_holm": p} for row, p in zip(here, adjusted, strict=True)]
     return pd.DataFrame(rows)
 
 
-def at(
-    found: Sequence[Calibrated], budgets: Sequence[float]
-) -> dict[str, dict[float, Float[np.ndarray, "B"]]]:
-    """Losses by method and budget, read off each method's own cost curve."""
-    return {
-        name: {budget: curve.at(budget) for budget in budgets}
-        for name, curve in curves(found).items()
-    }
+def at(curves: Mapping[str, Curve], budgets: Sequence[float]) -> dict[str, dict[float, Outcome]]:
+    """By method and budget, read off each method's own cost curve."""
+    return {name: {b: curve.at(b) for b in budgets} for name, curve in curves.items()}
+
+
+def count(table: pd.DataFrame) -> int:
+    """Different test documents in a table with `source` and `path`: streams share some."""
+    return len(table[["source", "path"]].drop_duplicates())
 
 
 def frontier(setting: Setting) -> pd.DataFrame:

@@ -9,7 +9,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
+from scipy.optimize import linprog
 
 from ponderttt.evaluation import oracle
 from ponderttt.experiments.allocation import Part, Setting
@@ -18,6 +20,7 @@ from ponderttt.experiments.contest import (
     Calibrated,
     Make,
     Method,
+    Outcome,
     always,
     best_first,
     calibrate,
@@ -46,9 +49,12 @@ RIDGE = 300.0
 
 
 def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
-    """What can be decided without looking at the text: the best mix, and updating early.
+    """What can be decided without looking at the text, at a cost that is known in advance.
 
-    Their cost is known in advance. The best of them on validation documents is the yardstick.
+    The best schedule mixes whole allocations, the same for every document, by the linear program on
+    the validation documents: nothing uninformed reads those better. The best mix draws each unit's
+    action alike, and "first" updates early; they are shown beside it. The one that reads the
+    validation documents best is the yardstick.
     """
     gains, found, units = always(setting.validation), [], setting.units - 1
     for budget in budgets:
@@ -58,15 +64,61 @@ def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calib
             if cost >= each:
                 first = SchedulePolicy.first(name, each, units)
                 tried[f"{name} first"] = np.asarray(first.probabilities)
+        parts = (setting.validation, setting.test)
         for name, table in tried.items():
-            outcomes = [draw(part, table) for part in (setting.validation, setting.test)]
-            found.append(Calibrated("control", name, budget, *outcomes))
+            found.append(
+                Calibrated("control", name, budget, *(draw(part, table) for part in parts))
+            )
+        found.append(Calibrated("control", "best schedule", budget, *_scheduled(parts, budget)))
     return best_first(setting, found)
+
+
+def _scheduled(parts: tuple[Part, Part], budget: float, *, by_kind: bool = False) -> list[Outcome]:
+    """The mixture of allocations that reads the first part best, on both parts.
+
+    One for all documents, or one for each kind of text, which costs less where updating gains less.
+    """
+    found = [oracle.everything(part.tree) for part in parts]
+    units = found[0].action.shape[-1]
+    kinds = pd.Series(parts[0].texts.sources)
+    loss = pd.DataFrame(np.asarray(found[0].loss) / units).groupby(kinds, sort=False).mean()
+    if not by_kind:
+        loss = loss.mean().to_frame().T
+    costs = np.asarray(found[0].cost)[0] / units
+    groups, count = loss.shape
+    solution = linprog(
+        loss.to_numpy().ravel(),
+        A_eq=np.vstack([np.kron(np.eye(groups), np.ones(count)), np.tile(costs, groups) / groups]),
+        b_eq=[*np.ones(groups), budget],
+        bounds=(0.0, 1.0),
+    )
+    share = solution.x.reshape(groups, count)
+    outcomes = []
+    for part, each in zip(parts, found, strict=True):
+        group = loss.index.get_indexer(pd.Index(part.texts.sources)) if by_kind else [0] * len(part)
+        losses = np.sum(np.asarray(each.loss) / units * share[group], axis=1)
+        outcomes.append(Outcome(losses, (share @ costs)[group]))
+    return outcomes
+
+
+def by_kind(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
+    """A schedule for each kind of text: what the name of a file tells, and nothing else.
+
+    None where the test documents are of other kinds than the validation documents, or all of one.
+    """
+    parts = (setting.validation, setting.test)
+    kinds = [set(part.texts.sources) for part in parts]
+    if kinds[0] != kinds[1] or len(kinds[0]) == 1:
+        return []
+    return [
+        Calibrated("kind of text", "schedule", b, *_scheduled(parts, b, by_kind=True))
+        for b in budgets
+    ]
 
 
 def contest(setting: Setting, methods: Sequence[Method]) -> list[Calibrated]:
     """The control and all candidates of `methods` at every cost of the curve, the best first."""
-    found = uninformed(setting)
+    found = uninformed(setting) + by_kind(setting)
     for method in track(methods, f"{setting.stream}: calibrating", len(methods)):
         found += best_first(setting, calibrate(setting, method))
     return found

@@ -1,7 +1,8 @@
 """The threshold bandit: what each action gains, regressed on the features; then gain less price.
 
-The strongest rival of a learned policy that is none itself: decisions one at a time, no credit for
-what comes later than the next unit.
+The strongest rival of a learned policy that is none itself: decisions one at a time. It is fitted
+on what every action would have gained, full feedback that no policy has while it reads; with gains
+on the next unit it gives no credit for what comes later.
 """
 
 from dataclasses import dataclass, replace

@@ -12,7 +12,7 @@ SHARES = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are shares of 
 REFERENCES = {"oracle": "#1b1b1b", "control": renderer.GREY}
 PALETTE = (
     renderer.BLUE, renderer.VERMILION, renderer.GREEN, renderer.ORANGE, renderer.SKY,
-    renderer.PURPLE, "#8b6d3f",
+    renderer.PURPLE, "#8b6d3f", "#4d4d80",
 )  # fmt: skip
 
 
@@ -86,7 +86,8 @@ def gap_chart(result: Result) -> alt.FacetChart:
     table = result.tables["gaps"]
     data = table[table["method"] != "oracle"].dropna(subset="share")
     data = data[["stream", "budget", "method", "share", "low", "high", "n"]].round(4)
-    data = data.assign(**{c: data[c].clip(-1.5, 1.5) for c in ("share", "low", "high")})
+    drawn = {f"drawn_{c}": data[c].clip(-1.5, 1.5) for c in ("share", "low", "high")}
+    data = data.assign(**drawn)
     names = methods(result)
     base = alt.Chart().encode(
         y=alt.Y("method:N", title=None, sort=names),
@@ -100,9 +101,9 @@ def gap_chart(result: Result) -> alt.FacetChart:
     return (
         alt.layer(
             renderer.zero_rule("x"),
-            base.mark_rule(strokeWidth=1.6).encode(x="low:Q", x2="high:Q"),
+            base.mark_rule(strokeWidth=1.6).encode(x="drawn_low:Q", x2="drawn_high:Q"),
             base.mark_point(filled=True, size=50, opacity=1).encode(
-                x=alt.X("share:Q", title="share of the gap", axis=axis),
+                x=alt.X("drawn_share:Q", title="share of the gap", axis=axis),
                 tooltip=tooltip,
             ),
             data=data,
@@ -126,11 +127,15 @@ def gap_table(result: Result) -> markdown.Markdown:
     """Gain over the control at equal cost, share of the gap, and p after Holm."""
     table = result.tables["gaps"]
     points = result.tables["points"]
-    chosen = points[points["chosen"]].set_index(["stream", "method", "budget"])
+    chosen = points[points["chosen"]].set_index(["stream", "method", "budget"])["cost"]
+    if "seeds" in result.tables:
+        seeds = result.tables["seeds"].assign(method="PPO")
+        means = seeds.groupby(["stream", "method", "budget"])["cost"].mean()
+        chosen = pd.concat([chosen, means])
     rows = []
     for row in table.to_dict("records"):
         place = (row["stream"], row["method"], row["budget"])
-        cost = f"{chosen.loc[place, 'cost']:.2f}" if place in chosen.index else ""
+        cost = f"{chosen.loc[place]:.2f}" if place in chosen.index else ""
         difference = row.get("difference", np.nan)
         rows.append(
             [
@@ -141,9 +146,10 @@ def gap_table(result: Result) -> markdown.Markdown:
     return markdown.join(
         "**At equal cost** on the test documents: gain over the control in thousandths of a nat "
         "per token, the share of the gap from control to oracle with its 95 % interval by "
-        "document, and Wilcoxon's p against the control after Holm. *Cost* is what the policy "
-        "really cost there, calibrated to the budget on validation documents; its loss is read off "
-        "its own cost curve.",
+        "document, and the p of a permutation test against the control after Holm. *Cost* is what "
+        "the policy really cost there, calibrated to the budget on validation documents; its loss "
+        "is read off its own cost curve. Cost is nominal. Intervals resample test documents, each "
+        "charged for what it cost beyond the budget; calibration and training are as they are.",
         markdown.table(
             ("stream", "budget", "method", "cost", "gain", "share of the gap", "p"), rows, left=3
         ),
@@ -174,7 +180,7 @@ def gap_claims(result: Result, methods: list[str]) -> list[Claim]:
             Evidence(row["share"], row["low"], row["high"], int(row["n"])),
         )
         for row in table.to_dict("records")
-        if row["method"] in methods
+        if row["method"] in methods and not np.isnan(row["share"])
     ]
 
 
@@ -183,7 +189,7 @@ def available_claims(result: Result) -> list[Claim]:
     table = result.tables["documents"]
     found = []
     for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
-        by = {m: g.set_index(["source", "document"])["loss"] for m, g in part.groupby("method")}
+        by = {m: g.set_index(["source", "document"])["priced"] for m, g in part.groupby("method")}
         found.append(
             Claim(
                 f"{stream}, budget {budget:g}: there is a gap: the oracle reads better than the "

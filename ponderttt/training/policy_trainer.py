@@ -62,7 +62,7 @@ class PolicyTrainer:
 
     config: PPOConfig
     documents: int = 16
-    """Documents an iteration, drawn without replacement; of trees, each as often as the others."""
+    """Documents an iteration, drawn without replacement; of trees, in turns."""
     dispatch: Dispatch = "switch"
     jitter: float = 0.0
     """Standard deviation of the noise on the features that are seen in trees while training.

@@ -14,4 +14,4 @@ class GatingConfig(AllocationConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_curve(self.budgets)
+        check_curve(self.budgets, self.units)

@@ -22,7 +22,12 @@ def run(config: GatingConfig) -> Result:
         return pd.concat([make(setting) for setting in settings], ignore_index=True)
 
     found = {setting.stream: methods.contest(setting, methods.SIGNALS) for setting in settings}
-    documents = each(lambda s: contest.documents(s, contest.at(found[s.stream], config.budgets)))
+    curves = {stream: contest.curves(tried) for stream, tried in found.items()}
+    documents = each(
+        lambda s: contest.documents(
+            s, contest.at(curves[s.stream], config.budgets), curves[s.stream]["control"]
+        )
+    )
     return Result(
         name="gating",
         config=dataclasses.asdict(config),
@@ -37,7 +42,7 @@ def run(config: GatingConfig) -> Result:
             "tuning": each(lambda s: s.tuned.assign(stream=s.stream)),
         },
         scalars={
-            "test_documents": sum(len(setting.test) for setting in settings),
+            "test_documents": contest.count(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },

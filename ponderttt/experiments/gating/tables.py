@@ -24,6 +24,8 @@ def signals(setting: Setting, *, seed: int) -> pd.DataFrame:
     """Rank correlation of each signal with what UPDATE_1 truly gains, where all units take it.
 
     Over the units with a decision, by kind of text and over all; intervals by whole documents.
+    The mean of each position in the document is taken off both: fewer units are left to gain on
+    later, and losses fall, whatever the text.
     """
     part = setting.test
     seen = deciding(part)
@@ -42,11 +44,16 @@ def signals(setting: Setting, *, seed: int) -> pd.DataFrame:
         for signal, value in values.items():
             for source in [*dict.fromkeys(part.texts.sources), "all"]:
                 here = np.ones(len(part), bool) if source == "all" else sources == source
-                clusters = np.repeat(np.arange(here.sum()), setting.units - 1)
+                first = int(signal == "change of loss")  # the first unit has none before it
+                clusters = np.repeat(np.arange(here.sum()), setting.units - 1 - first)
+                x, y = (each[here] - each[here].mean(axis=0) for each in (np.asarray(value), gain))
                 found = spearman_interval(
-                    np.asarray(value)[here].reshape(-1), gain[here].reshape(-1), clusters, seed,
+                    x[:, first:].reshape(-1),
+                    y[:, first:].reshape(-1),
+                    clusters,
+                    seed,
                     resamples=200,
-                )  # fmt: skip
+                )
                 row = {"stream": setting.stream, "target": target, "signal": signal}
                 rows.append(row | {"source": source} | found._asdict())
     return pd.DataFrame(rows)

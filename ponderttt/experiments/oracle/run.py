@@ -10,7 +10,7 @@ import pandas as pd
 
 from ponderttt.evaluation import oracle
 from ponderttt.experiments.allocation import Setting
-from ponderttt.experiments.contest import Calibrated, Outcome, play
+from ponderttt.experiments.contest import Calibrated, Curve, Outcome, count, play
 from ponderttt.experiments.methods import uninformed
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
@@ -20,8 +20,8 @@ from ponderttt.policies import UniformPolicy
 from ponderttt.tree import path_nodes
 from ponderttt.types import CHUNK_ACTIONS
 
-PRICES = (0.0, *np.geomspace(1e-4, 0.1, 31).tolist())
-"""Nats (a token, a unit) that a unit of cost is worth: those of the search one step ahead."""
+PRICES = (0.0, *np.geomspace(1e-4, 0.1, 31).tolist(), 100.0)
+"""Nats that a unit of cost is worth to the search one step ahead: from everything to nothing."""
 
 
 class Searched(NamedTuple):
@@ -30,7 +30,8 @@ class Searched(NamedTuple):
     setting: Setting
     fixed: dict[str, Outcome]
     found: oracle.Found
-    greedy: oracle.Found
+    ahead: Curve
+    """The search one step ahead, one price for all documents."""
     gains: np.ndarray
     """[B, N - 1, A]: what each action gains on the next unit where every unit takes UPDATE_1."""
     signals: np.ndarray
@@ -64,7 +65,7 @@ def run(config: OracleConfig) -> Result:
             "tuning": each(lambda one: one.setting.tuned.assign(stream=one.setting.stream)),
         },
         scalars={
-            "test_documents": sum(len(one.setting.test) for one in searched),
+            "test_documents": count(documents),
             "allocations": int(searched[0].found.loss.shape[1]),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
@@ -82,7 +83,9 @@ def _search(setting: Setting, config: OracleConfig) -> Searched:
     update = CHUNK_ACTIONS.position("UPDATE_1")
     nodes = path_nodes(np.full(setting.units, update))[:-1]
     features = setting.features(setting.test)
+    greedy = oracle.one_step(tree, PRICES)
+    ahead = Curve(*(np.asarray(x).T / setting.units for x in (greedy.loss, greedy.cost)))
     return Searched(
-        setting, fixed, oracle.everything(tree), oracle.one_step(tree, PRICES),
+        setting, fixed, oracle.everything(tree), ahead,
         oracle.step_gains(tree)[:, nodes], np.asarray(features[:, jnp.asarray(nodes)]), controls,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from ponderttt.evaluation import oracle
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.allocation import by_source
-from ponderttt.experiments.contest import points
+from ponderttt.experiments.contest import decision_budget, points
 from ponderttt.policies.features import NAMES
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -32,7 +32,7 @@ def documents(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
         outcome = control.test
         spent = float(outcome.cost.mean())
         best = oracle.at_budget(searched.found, spent, units)
-        greedy = oracle.at_budget(searched.greedy, spent, units)
+        greedy = searched.ahead.at(spent)
         frames.append(
             pd.DataFrame(
                 {
@@ -47,8 +47,7 @@ def documents(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
                     "control_cost": outcome.cost,
                     "oracle_loss": best.loss / units,
                     "oracle_cost": best.cost / units,
-                    "greedy_loss": greedy.loss / units,
-                    "greedy_cost": greedy.cost / units,
+                    "greedy_loss": greedy.loss,
                 }
             )
         )
@@ -86,11 +85,12 @@ def frontier(searched: "Searched") -> pd.DataFrame:
     """Mean loss against mean cost: the oracle, one-step search, every control, every action."""
     texts, units = searched.setting.test.texts, searched.setting.units
     rows: list[tuple] = []
-    for name, found in (("oracle", searched.found), ("one step", searched.greedy)):
-        for budget in FRONTIER:
-            chosen = oracle.at_budget(found, budget, units)
-            cost = float(chosen.cost.mean() / units)
-            rows.append((name, budget, cost, by_source(chosen.loss / units, texts)))
+    for budget in FRONTIER:
+        chosen = oracle.at_budget(searched.found, budget, units)
+        cost = float(chosen.cost.mean() / units)
+        rows.append(("oracle", budget, cost, by_source(chosen.loss / units, texts)))
+        if np.isfinite(ahead := searched.ahead.at(budget).loss).all():
+            rows.append(("one step", budget, budget, by_source(ahead, texts)))
     for name, outcome in searched.fixed.items():
         rows.append((name, np.nan, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
     for budget, (control, *_) in searched.controls.items():
@@ -147,8 +147,9 @@ def allocations(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFram
 def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int) -> pd.DataFrame:
     """Rank correlation of each feature with the oracle's steps, and with the next unit's gain.
 
-    Over units, the last of each document left out (nothing is decided there); intervals by whole
-    documents. Features are those seen where every unit takes UPDATE_1.
+    Over units, the last of each document left out (nothing is decided there); the mean of each
+    position is taken off both, and features that tell nothing else are left out; intervals by
+    whole documents. Features are those seen where every unit takes UPDATE_1.
     """
     units = searched.setting.units
     features = searched.signals
@@ -162,20 +163,26 @@ def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int)
     clusters = np.repeat(np.arange(len(features)), units - 1)
     rows = []
     for target, values in targets.items():
+        y = (values - values.mean(axis=0)).reshape(-1)
         for i, name in enumerate(NAMES):
-            found = spearman_interval(
-                features[..., i].reshape(-1), values.reshape(-1), clusters, seed, resamples=200
-            )
+            x = features[..., i] - features[..., i].mean(axis=0)
+            if np.abs(x).max() < 1e-5:
+                continue
+            found = spearman_interval(x.reshape(-1), y, clusters, seed, resamples=200)
             stream = searched.setting.stream
             rows.append({"stream": stream, "target": target, "feature": name} | found._asdict())
     return pd.DataFrame(rows)
 
 
 def one_step(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
-    """The separable bound: what one-step gains would be worth, were they all that there is."""
+    """The separable bound, nats a token: what one-step gains would be worth by themselves."""
     gains = searched.gains.reshape(-1, len(CHUNK_ACTIONS.names))
+    setting, deciding = searched.setting, 1 - 1 / searched.setting.units
     stream = searched.setting.stream
-    rows = [(stream, budget, oracle.separable_gain(gains, budget)) for budget in budgets]
+    rows = [
+        (stream, budget, deciding * oracle.separable_gain(gains, decision_budget(setting, budget)))
+        for budget in budgets
+    ]
     return pd.DataFrame(rows, columns=["stream", "budget", "gain"])
 
 

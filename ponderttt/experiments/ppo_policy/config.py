@@ -21,7 +21,7 @@ class PPOPolicyConfig(AllocationConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_curve(self.budgets)
+        check_curve(self.budgets, self.units)
         check_numbers(self, {"seeds": 1, "iterations": 2, "rollout": 4})
         if self.rollout % (4 * (self.units - 1)):
             raise InputError(

@@ -94,12 +94,12 @@ def _read(trainer: PolicyTrainer, params, world: TreeWorld, prices):
     return jax.vmap(one)(params, prices)
 
 
-def hard(learned: Learned, setting: Setting, part: Part, without: tuple[str, ...] = ()) -> Episode:
+def hard(learned: Learned, setting: Setting, part: Part) -> Episode:
     """The stream read once by each seed's policy under a hard account: leaves [S, B, N].
 
     Every unit pays in the budget, and nothing is taken that the account cannot pay.
     """
-    features = setting.features(part, without)
+    features = setting.features(part)
     return _hard(learned.trainer, learned.params, part.tree, features, learned.budget)
 
 

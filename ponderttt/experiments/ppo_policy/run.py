@@ -31,17 +31,13 @@ def run(config: PPOPolicyConfig) -> Result:
         group: learn(main, middle, config, without=(group,))
         for group in track(list(GROUPS), f"{main.stream}: ablations", len(GROUPS))
     }
-    documents = pd.concat(
-        [
-            contest.documents(
-                s,
-                contest.at(found[s.stream], config.budgets)
-                | {"PPO": {each.budget: tables.mean_loss(each) for each in learned[s.stream]}},
-            )
-            for s in settings
-        ],
-        ignore_index=True,
-    )
+    each_document = []
+    for s in settings:
+        curves = contest.curves(found[s.stream])
+        ppo = {each.budget: tables.mean_outcome(each) for each in learned[s.stream]}
+        at = contest.at(curves, config.budgets) | {"PPO": ppo}
+        each_document.append(contest.documents(s, at, curves["control"]))
+    documents = pd.concat(each_document, ignore_index=True)
     every = [(s, each) for s in settings for each in learned[s.stream]]
     return Result(
         name="ppo_policy",
@@ -63,7 +59,7 @@ def run(config: PPOPolicyConfig) -> Result:
             "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in settings]),
         },
         scalars={
-            "test_documents": sum(len(s.test) for s in settings),
+            "test_documents": contest.count(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from ponderttt.data import get_tokenizer
 from ponderttt.evaluation.comparison import holm, paired_test
 from ponderttt.evaluation.gap import budget_error, gap_captured
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.allocation import Setting, by_source
-from ponderttt.experiments.contest import Curve
+from ponderttt.experiments.contest import Curve, Outcome, play
 from ponderttt.experiments.ppo_policy.learning import AROUND, Learned, hard
+from ponderttt.policies import UniformPolicy
 from ponderttt.tree import path_nodes
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -24,15 +24,15 @@ QUANTITIES = (
 """Of the history, one number an iteration each; the mix of actions is beside them."""
 
 
-def losses(learned: Learned) -> Float[np.ndarray, "S B"]:
-    """Each seed's loss on every test document at exactly the budget, on its own cost curve."""
-    each = zip(learned.test.cost, learned.test.loss, strict=True)
-    return np.stack([Curve(cost.mean(axis=-1), loss).at(learned.budget) for cost, loss in each])
+def outcomes(learned: Learned) -> list[Outcome]:
+    """What each seed got on the test documents at exactly the budget, on its own cost curve."""
+    each = zip(learned.test.loss, learned.test.cost, strict=True)
+    return [Curve(loss, cost).at(learned.budget) for loss, cost in each]
 
 
-def mean_loss(learned: Learned) -> Float[np.ndarray, "B"]:
+def mean_outcome(learned: Learned) -> Outcome:
     """The same, averaged over seeds: a document is one sample."""
-    return losses(learned).mean(axis=0)
+    return Outcome(*(np.mean(each, axis=0) for each in zip(*outcomes(learned), strict=True)))
 
 
 def learned(setting: Setting, each: Learned) -> pd.DataFrame:
@@ -58,18 +58,22 @@ def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFr
     """A row for each seed: the gap that it captures, and how it keeps the budget.
 
     `trained_cost` is the mean over the last quarter of training, `cost` that on the test documents,
-    `hard_cost` the same under the hard account, and `violations` the units that overdrew it.
+    `hard_cost` the same under the hard account, and `violations` the units that overdrew it; gains
+    are over SKIP.
     """
     control, best = (_of(documents, setting.stream, each.budget, m) for m in ("control", "oracle"))
     sources = np.asarray(setting.test.texts.sources)
     units, count = setting.units, each.history.cost.shape[-1]
     decisions = np.asarray(each.history.cost)[:, -max(1, count // 4) :].mean(axis=-1)
     trained = (decisions * (units - 1) + CHUNK_ACTIONS.costs[0]) / units
-    under = np.asarray(hard(each, setting, setting.test).cost, float)  # S B N
+    read = hard(each, setting, setting.test)
+    under = np.asarray(read.cost, float)  # S B N
+    skip = play(setting.test, UniformPolicy("SKIP")).loss
+    hard_gain = skip - np.asarray(read.nll, float).mean(axis=-1)  # S B
     spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
     paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)
     rows = []
-    for s, loss in enumerate(losses(each)):
+    for s, (loss, _) in enumerate(outcomes(each)):
         cost = float(each.test.cost[s, HERE].mean())
         rows.append(
             {
@@ -82,7 +86,9 @@ def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFr
                 "validation_cost": float(each.validation.cost[s, HERE].mean()),
                 "cost": cost,
                 "error": budget_error(cost, each.budget),
+                "gain": by_source(skip - loss, setting.test.texts),
                 "hard_cost": float(under[s].mean()),
+                "hard_gain": by_source(hard_gain[s], setting.test.texts),
                 "violations": int((spent[s] > paid_in + 1e-3).sum()),
             }
         )
@@ -96,18 +102,18 @@ def _of(documents: pd.DataFrame, stream: str, budget: float, method: str) -> np.
 
 
 def versus(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """PPO against every other causal method on the same documents; Holm over all of them."""
+    """PPO against each rival on the same documents, permutation tests; Holm over all of them."""
     rows = []
     for (stream, budget), part in documents.groupby(["stream", "budget"], sort=False):
         ppo = part[part["method"] == "PPO"].set_index("document")
         for method, group in part.groupby("method", sort=False):
-            if method in ("PPO", "oracle"):
+            if method in ("PPO", "oracle", "control"):
                 continue
-            other = group.set_index("document")["loss"]
-            gain = other - ppo["loss"]
+            other = group.set_index("document")["priced"]
+            gain = other - ppo["priced"]
             interval = interval_by_source(gain, ppo["source"], seed=seed)
             finite = bool(np.isfinite(gain).all())
-            p = paired_test(ppo["loss"], other, seed=seed).wilcoxon_p if finite else np.nan
+            p = paired_test(ppo["priced"], other, seed=seed).permutation_p if finite else np.nan
             row = {"stream": stream, "budget": budget, "method": method, "gain": interval.mean}
             rows.append(row | interval._asdict() | {"p": p})
     table = pd.DataFrame(rows).drop(columns="mean")
@@ -145,7 +151,8 @@ def ablation(
     )
     sources = np.asarray(setting.test.texts.sources)
     rows = []
-    for group, loss in [("none", full), *((g, mean_loss(each)) for g, each in ablated.items())]:
+    losses = {group: mean_outcome(each).loss for group, each in ablated.items()}
+    for group, loss in {"none": full, **losses}.items():
         gap = gap_captured(loss, control, best, sources, seed=seed)
         lost = interval_by_source(pd.Series(loss - full), pd.Series(sources), seed=seed)
         rows.append(

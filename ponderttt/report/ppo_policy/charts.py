@@ -100,25 +100,31 @@ def budget(result: Result) -> alt.LayerChart:
 
 
 def ablation(result: Result) -> alt.LayerChart:
-    """What the gap captured becomes without a group of features."""
-    data = result.tables["ablation"][["without", "share", "low", "high"]].dropna(subset="share")
-    data = data.round(4)
+    """What is lost without a group of features, paired by document."""
+    table = result.tables["ablation"]
+    table = table[table["without"] != "none"].dropna(subset="lost")
+    data = table[["without", "share", "lost", "lost_low", "lost_high"]].round(5)
     base = alt.Chart(data).encode(y=alt.Y("without:N", title=None, sort=list(data["without"])))
-    axis = alt.Axis(format="%")
     return alt.layer(
         renderer.zero_rule("x"),
-        base.mark_rule(strokeWidth=1.6, color=renderer.BLUE).encode(x="low:Q", x2="high:Q"),
+        base.mark_rule(strokeWidth=1.6, color=renderer.BLUE).encode(
+            x="lost_low:Q", x2="lost_high:Q"
+        ),
         base.mark_point(filled=True, size=50, opacity=1, color=renderer.BLUE).encode(
-            x=alt.X("share:Q", title="share of the gap", axis=axis),
-            tooltip=["without:N", alt.Tooltip("share:Q", format=".0%")],
+            x=alt.X("lost:Q", title="lost without it (nats per token)"),
+            tooltip=[
+                "without:N",
+                alt.Tooltip("lost:Q", format="+.4f"),
+                alt.Tooltip("share:Q", title="share of the gap left", format=".0%"),
+            ],
         ),
     ).properties(
         width=420,
         height=170,
         title=alt.Title(
             "Which features does it need?",
-            subtitle=f"Without each group ({contest.streams(result)[0]}, budget "
-            f"{contest.middle(result):g}); 95 % intervals by document, mean over seeds.",
+            subtitle=f"Trained without each group ({contest.streams(result)[0]}, budget "
+            f"{contest.middle(result):g}); paired 95 % intervals by document, mean over seeds.",
         ),
     )
 

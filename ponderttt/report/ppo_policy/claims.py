@@ -42,11 +42,11 @@ def _versus(result: Result) -> list[Claim]:
     return [
         Claim(
             f"{row['stream']}, budget {row['budget']:g}: PPO reads better than the "
-            f"{'best uninformed control' if row['method'] == 'control' else row['method']}.",
+            f"{row['method']}.",
             ABOVE_ZERO,
             Evidence(row["gain"], row["low"], row["high"], int(row["n"])),
         )
-        for row in result.tables["versus"].to_dict("records")
+        for row in result.tables["versus"].dropna(subset="gain").to_dict("records")
     ]
 
 

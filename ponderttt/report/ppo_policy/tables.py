@@ -15,10 +15,11 @@ def budgets(result: Result) -> markdown.Markdown:
         rows.append(
             [
                 str(stream), f"{budget:g}",
-                _range(part["share"], ".0%"),
+                _range(part["share"], ".0%"), f"{1e3 * part['gain'].mean():+.1f}",
                 f"{part['trained_cost'].mean():.2f}", f"{part['trained_error'].mean():.1%}",
                 f"{part['cost'].mean():.2f}", f"{part['error'].mean():.1%}",
-                f"{part['hard_cost'].mean():.2f}", str(int(part["violations"].sum())),
+                f"{part['hard_cost'].mean():.2f}", f"{1e3 * part['hard_gain'].mean():+.1f}",
+                str(int(part["violations"].sum())),
             ]
         )  # fmt: skip
     return markdown.join(
@@ -26,10 +27,11 @@ def budgets(result: Result) -> markdown.Markdown:
         "quarter of training, and its mean distance from the budget. *Test*: the same on test "
         "documents, after calibration on validation documents. *Hard*: the stream read once under "
         "an account that pays in the budget with every unit; units at which it was overdrawn, over "
-        "all seeds. *Gap*: lowest to highest seed.",
+        "all seeds. *Gap*: lowest to highest seed. Gains over SKIP in thousandths of a nat.",
         markdown.table(
             (
-                "stream", "budget", "gap", "trained", "error", "test", "error", "hard", "overdrawn"
+                "stream", "budget", "gap", "gain", "trained", "error", "test", "error", "hard",
+                "gain", "overdrawn",
             ),
             rows,
             left=2,
@@ -57,6 +59,7 @@ def versus(result: Result) -> markdown.Markdown:
     ]  # fmt: skip
     return markdown.join(
         "**PPO over each rival** at equal cost, in thousandths of a nat per token, seeds averaged "
-        "within a document; 95 % intervals by document, Wilcoxon's p after Holm over all rows.",
+        "within a document; 95 % intervals by document, a permutation test's p after Holm over "
+        "all rows.",
         markdown.table(("stream", "budget", "rival", "PPO gains", "p"), rows, left=3),
     )
