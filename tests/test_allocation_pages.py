@@ -53,11 +53,11 @@ def test_what_must_hold_holds(results, name):
 
 def test_tables_say_what_the_result_holds(results):
     gap = gating_page.gap_table(results["gating"])
-    assert gap.count("\n| python |") == 3 * 8
+    assert gap.count("\n| python |") == 7 and gap.count(" % [") > 7
     budgets = ppo_page.budgets(results["ppo_policy"])
     assert budgets.count("\n| python |") == 3
     versus = ppo_page.versus(results["ppo_policy"])
-    assert versus.count("\n| python |") == 3 * 2
+    assert versus.count("\n| python |") == 2
     history = results["ppo_policy"].tables["history"]
     assert len(history) == (3 + 1) * 2 * 4 and history["form"].nunique() == 2
 

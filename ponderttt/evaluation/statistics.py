@@ -33,8 +33,10 @@ def cluster_interval(
     samples = [np.asarray(group, float) for group in groups if len(group)]
     n = sum(len(sample) for sample in samples)
     mean = float(np.mean([sample.mean() for sample in samples])) if samples else float("nan")
-    if not samples or min(len(sample) for sample in samples) < 2:
+    if not samples or min(len(sample) for sample in samples) < 2 or np.isnan(mean):
         return Interval(mean, float("nan"), float("nan"), n)
+    if all(np.ptp(sample) == 0 for sample in samples):  # scipy would warn
+        return Interval(mean, mean, mean, n)
 
     def statistic(*resampled, axis=-1):
         return np.mean([values.mean(axis=axis) for values in resampled], axis=0)

@@ -133,25 +133,26 @@ def gap_table(result: Result) -> markdown.Markdown:
         means = seeds.groupby(["stream", "method", "budget"])["cost"].mean()
         chosen = pd.concat([chosen, means])
     rows = []
-    for row in table.to_dict("records"):
-        place = (row["stream"], row["method"], row["budget"])
-        cost = f"{chosen.loc[place]:.2f}" if place in chosen.index else ""
-        difference = row.get("difference", np.nan)
-        rows.append(
-            [
-                str(row["stream"]), f"{row['budget']:g}", str(row["method"]), cost,
-                _number(-1e3 * difference, "+.1f"), share(row), _number(row["p_holm"], ".3f"),
-            ]
-        )  # fmt: skip
+    for (stream, method), part in table[table["method"] != "oracle"].groupby(
+        ["stream", "method"], sort=False
+    ):
+        cells = []
+        for row in part.to_dict("records"):
+            cost = chosen.get((stream, method, row["budget"]), np.nan)
+            said = f"{_number(-1e3 * row['difference'], '+.1f')} at {_number(cost, '.2f')}"
+            p = "" if np.isnan(row["p_holm"]) else f"<br>p {row['p_holm']:.3f}"
+            cells.append("out of reach" if np.isnan(row["share"]) else f"{said}<br>{share(row)}{p}")
+        rows.append([str(stream), str(method), *cells])
     return markdown.join(
-        "**At equal cost** on the test documents: gain over the control in thousandths of a nat "
-        "per token, the share of the gap from control to oracle with its 95 % interval by "
-        "document, and the p of a permutation test against the control after Holm. *Cost* is what "
-        "the policy really cost there, calibrated to the budget on validation documents; its loss "
-        "is read off its own cost curve. Cost is nominal. Intervals resample test documents, each "
-        "charged for what it cost beyond the budget; calibration and training are as they are.",
+        "**At equal cost** on the test documents, three lines a cell. First the gain over the "
+        "control in thousandths of a nat per token, and *at* which (nominal) cost the policy "
+        "really was there, calibrated to the budget on validation documents; its loss is read off "
+        "its own cost curve. Then the share of the gap from control to oracle with its 95 % "
+        "interval by document, and the p of a permutation test against the control after Holm. "
+        "Intervals resample test documents, each charged for what it cost beyond the budget; "
+        "calibration and training are as they are.",
         markdown.table(
-            ("stream", "budget", "method", "cost", "gain", "share of the gap", "p"), rows, left=3
+            ("stream", "method", *(f"budget {b:g}" for b in result.config["budgets"])), rows, left=2
         ),
     )
 
@@ -162,10 +163,8 @@ def _number(value: float, form: str) -> str:
 
 def share(row: dict) -> str:
     """A share of the gap with its interval, in per cent."""
-    if np.isnan(row["share"]):
-        return "out of reach"
     text = signed_interval(*(100 * row[key] for key in ("share", "low", "high")), digits=0)
-    return text.replace(" [", "<br>[")
+    return text.replace(" [", " % [")
 
 
 def gap_claims(result: Result, methods: list[str]) -> list[Claim]:
