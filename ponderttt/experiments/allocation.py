@@ -209,12 +209,16 @@ def _read(lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, 
     return Part(texts, np.stack(described), tree)
 
 
+def even() -> RandomPolicy:
+    """Every action as likely as the others."""
+    return RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
+
+
 def _constants(training: Part, seed: int) -> FeatureExtractor:
     """Of the training documents where each action is as likely."""
     raw = FeatureExtractor.raw(budget=1.0)
-    even = RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
     features = features_at(training.tree, raw, training.described)
-    episode = walk(training.tree, even, key=jax.random.key(seed), features=features)
+    episode = walk(training.tree, even(), key=jax.random.key(seed), features=features)
     seen = np.asarray(episode.features[:, :-1])
     return raw.fit(seen.reshape(-1, seen.shape[-1]))
 

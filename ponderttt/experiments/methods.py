@@ -3,7 +3,7 @@
 A threshold or a gate chooses between SKIP and one update; which one, the validation documents say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.optimize import linprog
 
 from ponderttt.evaluation import oracle
-from ponderttt.experiments.allocation import Part, Setting
+from ponderttt.experiments.allocation import Part, Setting, even
 from ponderttt.experiments.contest import (
     CURVE,
     Calibrated,
@@ -31,7 +31,6 @@ from ponderttt.experiments.progress import track
 from ponderttt.policies import (
     EMAGate,
     Policy,
-    RandomPolicy,
     SchedulePolicy,
     ThresholdBandit,
     UniformPolicy,
@@ -57,24 +56,26 @@ def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calib
     validation documents best is the yardstick.
     """
     gains, found, units = always(setting.validation), [], setting.units - 1
-    for budget in budgets:
+    parts = (setting.validation, setting.test)
+    for budget, scheduled in zip(budgets, _scheduled(parts, budgets), strict=True):
         each = decision_budget(setting, budget)
         tried = {"best mix": np.tile(best_mix(gains, each), (units, 1))}
         for name, cost in zip(UPDATES, CHUNK_ACTIONS.costs[1:], strict=True):
             if cost >= each:
                 first = SchedulePolicy.first(name, each, units)
                 tried[f"{name} first"] = np.asarray(first.probabilities)
-        parts = (setting.validation, setting.test)
         for name, table in tried.items():
             found.append(
                 Calibrated("control", name, budget, *(draw(part, table) for part in parts))
             )
-        found.append(Calibrated("control", "best schedule", budget, *_scheduled(parts, budget)))
+        found.append(Calibrated("control", "best schedule", budget, *scheduled))
     return best_first(setting, found)
 
 
-def _scheduled(parts: tuple[Part, Part], budget: float, *, by_kind: bool = False) -> list[Outcome]:
-    """The mixture of allocations that reads the first part best, on both parts.
+def _scheduled(
+    parts: tuple[Part, Part], budgets: Sequence[float], *, by_kind: bool = False
+) -> Iterator[list[Outcome]]:
+    """The mixture of allocations that reads the first part best, on both parts, for each budget.
 
     One for all documents, or one for each kind of text, which costs less where updating gains less.
     """
@@ -82,23 +83,24 @@ def _scheduled(parts: tuple[Part, Part], budget: float, *, by_kind: bool = False
     units = found[0].action.shape[-1]
     kinds = pd.Series(parts[0].texts.sources)
     loss = pd.DataFrame(np.asarray(found[0].loss) / units).groupby(kinds, sort=False).mean()
+    groups = [
+        loss.index.get_indexer(pd.Index(part.texts.sources)) if by_kind else [0] * len(part)
+        for part in parts
+    ]
     if not by_kind:
         loss = loss.mean().to_frame().T
     costs = np.asarray(found[0].cost)[0] / units
-    groups, count = loss.shape
-    solution = linprog(
-        loss.to_numpy().ravel(),
-        A_eq=np.vstack([np.kron(np.eye(groups), np.ones(count)), np.tile(costs, groups) / groups]),
-        b_eq=[*np.ones(groups), budget],
-        bounds=(0.0, 1.0),
-    )
-    share = solution.x.reshape(groups, count)
-    outcomes = []
-    for part, each in zip(parts, found, strict=True):
-        group = loss.index.get_indexer(pd.Index(part.texts.sources)) if by_kind else [0] * len(part)
-        losses = np.sum(np.asarray(each.loss) / units * share[group], axis=1)
-        outcomes.append(Outcome(losses, (share @ costs)[group]))
-    return outcomes
+    count, ways = loss.shape
+    sums = np.vstack([np.kron(np.eye(count), np.ones(ways)), np.tile(costs, count) / count])
+    for budget in budgets:
+        solution = linprog(
+            loss.to_numpy().ravel(), A_eq=sums, b_eq=[*np.ones(count), budget], bounds=(0.0, 1.0)
+        )
+        share = solution.x.reshape(count, ways)
+        yield [
+            Outcome(np.sum(np.asarray(f.loss) / units * share[g], axis=1), (share @ costs)[g])
+            for f, g in zip(found, groups, strict=True)
+        ]
 
 
 def by_kind(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
@@ -111,8 +113,8 @@ def by_kind(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrat
     if kinds[0] != kinds[1] or len(kinds[0]) == 1:
         return []
     return [
-        Calibrated("kind of text", "schedule", b, *_scheduled(parts, b, by_kind=True))
-        for b in budgets
+        Calibrated("kind of text", "schedule", budget, *outcomes)
+        for budget, outcomes in zip(budgets, _scheduled(parts, budgets, by_kind=True), strict=True)
     ]
 
 
@@ -170,10 +172,9 @@ def returns(tree: Tree) -> Float[np.ndarray, "B E A"]:
 def bandit(setting: Setting) -> dict[str, Make]:
     """Each action's gain regressed on the features where all actions are as likely."""
     part = setting.training
-    even = RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
     features = setting.features(part)
     keys = jax.random.split(jax.random.key(0), 16)
-    read = jax.jit(jax.vmap(lambda key: walk(part.tree, even, key=key, features=features)))
+    read = jax.jit(jax.vmap(lambda key: walk(part.tree, even(), key=key, features=features)))
     seen = read(keys)
     x = np.asarray(seen.features[:, :, :-1]).reshape(-1, features.shape[-1])
     nodes = path_nodes(np.asarray(seen.action))[..., :-1]  # S B N-1

@@ -59,6 +59,7 @@ def _at_most_a_tenth(evidence: Evidence) -> str:
 
 
 ABOVE_ZERO = Test("95 % interval is above zero", _interval_above_zero)
+CORRELATED = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are rank correlations")
 NOT_NEGATIVE = Test("smallest margin is not negative", _effect_not_negative)
 NOT_WORSE = Test(f"95 % interval is above -{MARGIN:g}", _not_worse)
 WITHIN_A_TENTH = Test(

@@ -102,15 +102,16 @@ def _unit(row: pd.Series, actions: list[str], best: str) -> dict:
         "title": f"{row['source']} · {_short(row['path'])}",
         "unit": int(row["unit"]),
         "tokens": SEPARATOR.join(pieces),
-        "places": _pack(places),
+        "places": pack(places),
         # Hundredths of a nat: half the bytes of decimals, and more than the eye sees.
-        "losses": _pack(round(100 * float(loss)) for loss in row["nll_SKIP"]),
-        "updates": _pack(round(100 * float(loss)) for loss in row[f"nll_{best}"]),
+        "losses": pack(round(100 * float(loss)) for loss in row["nll_SKIP"]),
+        "updates": pack(round(100 * float(loss)) for loss in row[f"nll_{best}"]),
     }
     return unit | {name: round(float(row[name]), 4) for name in actions}
 
 
-def _pack(numbers: Iterable[int]) -> str:
+def pack(numbers: Iterable[int]) -> str:
+    """Numbers as one string, which `unpacked` takes apart in the browser."""
     return ",".join(map(str, numbers))
 
 
@@ -181,18 +182,17 @@ def _losses(actions: list[str], colours: dict[str, str], at, quantity: str) -> a
     return alt.layer(lines, strips).properties(width=WIDTH, height=110)
 
 
-def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
-    """The tokens of the unit pointed at, each on a ground whose colour is its loss or gain."""
-    base = (
-        alt.Chart()
-        .transform_filter(at)
-        .transform_calculate(
-            token=f"split(datum.tokens, '{SEPARATOR}')",
-            place="split(datum.places, ',')",
-            before="split(datum.losses, ',')",
-            after="split(datum.updates, ',')",
+def unpacked(chart: alt.Chart, **lists: str) -> alt.Chart:
+    """A row a token, of rows that pack `tokens`, `places` and more, with where it is drawn.
+
+    `lists` names the fields of other packed numbers, one a token: `after="losses"`.
+    """
+    split = {name: f"split(datum.{field}, ',')" for name, field in lists.items()}
+    return (
+        chart.transform_calculate(
+            token=f"split(datum.tokens, '{SEPARATOR}')", place="split(datum.places, ',')", **split
         )
-        .transform_flatten(["token", "place", "before", "after"])
+        .transform_flatten(["token", "place", *lists])
         .transform_calculate(
             # Drawn text loses its leading blanks: it starts where its first letter stands.
             letters="replace(datum.token, /^\\s+/, '')",
@@ -201,17 +201,42 @@ def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
             line="floor(datum.place / 1000)",
             column="datum.place % 1000",
             end="datum.place % 1000 + max(length(datum.token), 0.4)",
-            loss="datum.before / 100",
-            updated="datum.after / 100",
-            gain="(datum.before - datum.after) / 100",
         )
     )
-    x = alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
-    line_domain = alt.Scale(domain=[-0.5, lines - 0.5], reverse=True, nice=False)
-    y = alt.Y("top:Q", axis=None, scale=line_domain)
+
+
+def token_layers(
+    base: alt.Chart, tooltip: list[alt.Tooltip], lines: int
+) -> tuple[alt.Chart, alt.Chart]:
+    """The ground of each token, to be given a mark and a colour, and its text."""
+    scale = alt.Scale(domain=[-0.5, lines - 0.5], reverse=True, nice=False)
     ground = base.transform_calculate(top="datum.line - 0.5", bottom="datum.line + 0.5").encode(
-        x=x, x2="end:Q", y=y, y2="bottom:Q", tooltip=_token_tooltip(best)
+        x=alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False)),
+        x2="end:Q",
+        y=alt.Y("top:Q", axis=None, scale=scale),
+        y2="bottom:Q",
+        tooltip=tooltip,
     )
+    text = base.mark_text(
+        align="left", baseline="middle", font="monospace", fontSize=CHARACTER / 0.602, color=INK
+    ).encode(
+        x=alt.X("start:Q", axis=None),
+        y=alt.Y("line:Q", axis=None, scale=scale),
+        text="printed:N",
+        tooltip=tooltip,
+    )
+    return ground, text
+
+
+def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
+    """The tokens of the unit pointed at, each on a ground whose colour is its loss or gain."""
+    base = unpacked(alt.Chart().transform_filter(at), before="losses", after="updates")
+    base = base.transform_calculate(
+        loss="datum.before / 100",
+        updated="datum.after / 100",
+        gain="(datum.before - datum.after) / 100",
+    )
+    ground, text = token_layers(base, _token_tooltip(best), lines)
     loss = ground.transform_filter("shade == 'loss'").mark_rect().encode(
         color=alt.Color(
             "loss:Q",
@@ -231,14 +256,6 @@ def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
             legend=_legend(),
         )
     )  # fmt: skip
-    text = base.mark_text(
-        align="left", baseline="middle", font="monospace", fontSize=CHARACTER / 0.602, color=INK
-    ).encode(
-        x=alt.X("start:Q", axis=None),
-        y=alt.Y("line:Q", axis=None, scale=line_domain),
-        text="printed:N",
-        tooltip=_token_tooltip(best),
-    )
     return (
         alt.layer(loss, gain, text)
         .resolve_scale(color="independent")

@@ -2,9 +2,7 @@
 
 from ponderttt.experiments.result import Result
 from ponderttt.report import contest, markdown
-from ponderttt.report.claims import ABOVE_ZERO, Claim, Evidence, Test, to_markdown
-
-CORRELATED = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are rank correlations")
+from ponderttt.report.claims import CORRELATED, Claim, Evidence, to_markdown
 
 
 def claims(result: Result) -> list[Claim]:

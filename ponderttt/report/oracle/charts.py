@@ -6,6 +6,7 @@ import pandas as pd
 from ponderttt.experiments.result import Result
 from ponderttt.policies.features import GROUPS
 from ponderttt.report import renderer
+from ponderttt.report.contest import middle
 
 METHOD_COLOURS = {
     "oracle": renderer.BLUE,
@@ -87,7 +88,7 @@ def gain_by_document(result: Result) -> alt.FacetChart:
         .facet(column=alt.Column("stream:N", title=None, sort=result.config["streams"]))
         .properties(
             title=alt.Title(
-                f"Which documents are the steps moved to? (budget {_budget(result):g})",
+                f"Which documents are the steps moved to? (budget {middle(result):g})",
                 subtitle="One dot a test document; the stream as a whole costs what the control's "
                 "does.",
             )
@@ -120,7 +121,7 @@ def allocation(result: Result) -> alt.FacetChart:
         .properties(
             title=alt.Title(
                 f"What does the oracle do? ({result.config['streams'][0]}, budget "
-                f"{_budget(result):g})",
+                f"{middle(result):g})",
                 subtitle="The last unit is never learned from: nothing comes after it.",
             )
         )
@@ -160,10 +161,5 @@ def who_gains(result: Result) -> alt.FacetChart:
     )
 
 
-def _budget(result: Result) -> float:
-    budgets = result.config["budgets"]
-    return budgets[len(budgets) // 2]
-
-
 def _middle(result: Result, table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["budget"] == _budget(result)]
+    return table[table["budget"] == middle(result)]

@@ -1,9 +1,7 @@
 """What the oracle page claims: the same sentences whatever came out."""
 
 from ponderttt.experiments.result import Result
-from ponderttt.report.claims import ABOVE_ZERO, NOT_WORSE, Claim, Evidence, Test, paired_gain
-
-CORRELATED = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are rank correlations")
+from ponderttt.report.claims import ABOVE_ZERO, CORRELATED, NOT_WORSE, Claim, Evidence, paired_gain
 
 
 def claims(result: Result) -> list[Claim]:

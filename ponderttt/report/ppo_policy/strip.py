@@ -5,7 +5,15 @@ import pandas as pd
 
 from ponderttt.experiments.result import Result
 from ponderttt.report import contest, renderer
-from ponderttt.report.explorer import CHARACTER, COLUMNS, INK, LINE, SEPARATOR, WIDTH, lay_out
+from ponderttt.report.explorer import (
+    LINE,
+    SEPARATOR,
+    WIDTH,
+    lay_out,
+    pack,
+    token_layers,
+    unpacked,
+)
 
 
 def strip(result: Result) -> alt.LayerChart:
@@ -17,31 +25,9 @@ def strip(result: Result) -> alt.LayerChart:
     document = alt.param(
         name="file", value=titles[0], bind=alt.binding_select(options=titles, name="document: ")
     )
-    base = (
-        alt.Chart(data)
-        .transform_filter("datum.title == file")
-        .transform_calculate(
-            token=f"split(datum.tokens, '{SEPARATOR}')",
-            place="split(datum.places, ',')",
-            after="split(datum.losses, ',')",
-            before="split(datum.skips, ',')",
-        )
-        .transform_flatten(["token", "place", "after", "before"])
-        .transform_calculate(
-            letters="replace(datum.token, /^\\s+/, '')",
-            start="datum.place % 1000 + length(datum.token) - length(datum.letters)",
-            printed="replace(datum.letters, /\\s/g, '\\u00a0')",
-            line="floor(datum.place / 1000)",
-            column="datum.place % 1000",
-            end="datum.place % 1000 + max(length(datum.token), 0.4)",
-            top="floor(datum.place / 1000) - 0.5",
-            bottom="floor(datum.place / 1000) + 0.5",
-            read="datum.after / 100",
-            never="datum.before / 100",
-        )
-    )
-    x = alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False))
-    scale = alt.Scale(domain=[-0.5, lines - 0.5], reverse=True, nice=False)
+    base = unpacked(
+        alt.Chart(data).transform_filter("datum.title == file"), after="losses", before="skips"
+    ).transform_calculate(read="datum.after / 100", never="datum.before / 100")
     tooltip = [
         alt.Tooltip("token:N", title="token"),
         alt.Tooltip("read:Q", title="its loss", format=".2f"),
@@ -52,21 +38,9 @@ def strip(result: Result) -> alt.LayerChart:
         alt.Tooltip("skip_loss:Q", title="under SKIP", format=".3f"),
         alt.Tooltip("value:Q", title="gain expected from here", format=".3f"),
     ]
-    ground = base.mark_rect(opacity=0.32).encode(
-        x=x,
-        x2="end:Q",
-        y=alt.Y("top:Q", axis=None, scale=scale),
-        y2="bottom:Q",
-        color=alt.Color("action:N", title=None, scale=renderer.action_scale(actions)),
-        tooltip=tooltip,
-    )
-    text = base.mark_text(
-        align="left", baseline="middle", font="monospace", fontSize=CHARACTER / 0.602, color=INK
-    ).encode(
-        x=alt.X("start:Q", axis=None),
-        y=alt.Y("line:Q", axis=None, scale=scale),
-        text="printed:N",
-        tooltip=tooltip,
+    ground, text = token_layers(base, tooltip, lines)
+    ground = ground.mark_rect(opacity=0.32).encode(
+        color=alt.Color("action:N", title=None, scale=renderer.action_scale(actions))
     )
     return (
         alt.layer(ground, text)
@@ -98,9 +72,9 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
                     "unit": int(row["unit"]),
                     "action": row["action"],
                     "tokens": SEPARATOR.join(pieces),
-                    "places": ",".join(str(place + 1000 * line) for place in places),
-                    "losses": ",".join(str(round(100 * x)) for x in row["token_loss"]),
-                    "skips": ",".join(str(round(100 * x)) for x in row["token_skip"]),
+                    "places": pack(place + 1000 * line for place in places),
+                    "losses": pack(round(100 * x) for x in row["token_loss"]),
+                    "skips": pack(round(100 * x) for x in row["token_skip"]),
                     **{k: round(float(row[k]), 4) for k in ("loss", "skip_loss", "value")},
                 }
             )
