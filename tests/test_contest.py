@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ponderttt.experiments import contest, methods
+from ponderttt.experiments import contest, equal_cost, methods
 from ponderttt.experiments.allocation import AllocationConfig
 from ponderttt.experiments.contest import Outcome, decision_budget, meet, play
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, learning, tables
@@ -44,7 +44,7 @@ def test_the_uninformed_cost_what_they_should(setting):
     for each in methods.uninformed(setting, budgets):
         for outcome in (each.test, each.validation):
             np.testing.assert_allclose(outcome.cost, each.budget, rtol=1e-5)
-    chosen = contest.curves(methods.uninformed(setting, budgets))["control"]
+    chosen = equal_cost.curves(methods.uninformed(setting, budgets))["control"]
     assert len(chosen.cost) == len(budgets)
 
 
@@ -110,7 +110,7 @@ def test_every_method_is_calibrated_on_validation_documents(setting, method):
         if method.name != "gradient norm":  # it cannot cost so little
             assert best.validation.cost.mean() == pytest.approx(budget, abs=0.46)
         assert best.test.loss.shape == (3,)
-    rows = contest.points(found, setting)
+    rows = equal_cost.points(found, setting)
     assert rows.groupby("budget")["chosen"].sum().eq(1).all()
 
 
@@ -130,16 +130,16 @@ def test_returns_are_gains_when_skip_follows(setting):
 
 def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(setting):
     budgets = (2.0, 3.125)
-    curves = contest.curves(methods.uninformed(setting))
-    found = contest.at(curves, budgets)
-    table = contest.documents(setting, found | {"twin": found["control"]}, curves["control"])
-    gaps = contest.gaps(table, seed=0).set_index(["method", "budget"])["share"]
+    curves = equal_cost.curves(methods.uninformed(setting))
+    found = equal_cost.at(curves, budgets)
+    table = equal_cost.documents(setting, found | {"twin": found["control"]}, curves["control"])
+    gaps = equal_cost.gaps(table, seed=0).set_index(["method", "budget"])["share"]
     for budget in budgets:
         assert gaps["twin", budget] == 0 and gaps["oracle", budget] == 1
 
 
 def test_a_cost_curve_is_read_between_its_points():
-    curve = contest.Curve.of(
+    curve = equal_cost.Curve.of(
         [Outcome(np.array([2.0, 3.0]), np.array([1.0, 2.0])), Outcome(np.zeros(2), np.full(2, 3.5))]
     )
     np.testing.assert_allclose(curve.at(2.5).loss, [1.0, 1.5])

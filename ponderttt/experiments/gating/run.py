@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ponderttt.experiments import contest, methods
+from ponderttt.experiments import equal_cost, methods
 from ponderttt.experiments.allocation import Setting
 from ponderttt.experiments.gating import tables
 from ponderttt.experiments.gating.config import GatingConfig
@@ -22,27 +22,27 @@ def run(config: GatingConfig) -> Result:
         return pd.concat([make(setting) for setting in settings], ignore_index=True)
 
     found = {setting.stream: methods.contest(setting, methods.SIGNALS) for setting in settings}
-    curves = {stream: contest.curves(tried) for stream, tried in found.items()}
+    curves = {stream: equal_cost.curves(tried) for stream, tried in found.items()}
     documents = each(
-        lambda s: contest.documents(
-            s, contest.at(curves[s.stream], config.budgets), curves[s.stream]["control"]
+        lambda s: equal_cost.documents(
+            s, equal_cost.at(curves[s.stream], config.budgets), curves[s.stream]["control"]
         )
     )
     return Result(
         name="gating",
         config=dataclasses.asdict(config),
         tables={
-            "points": each(lambda s: contest.points(found[s.stream], s)),
-            "frontier": each(contest.frontier),
+            "points": each(lambda s: equal_cost.points(found[s.stream], s)),
+            "frontier": each(equal_cost.frontier),
             "documents": documents,
-            "gaps": contest.gaps(documents, seed=config.seed),
+            "gaps": equal_cost.gaps(documents, seed=config.seed),
             "signals": each(lambda s: tables.signals(s, seed=config.seed)),
             "calibration": each(tables.calibration),
             "drift": each(tables.drift),
             "tuning": each(lambda s: s.tuned.assign(stream=s.stream)),
         },
         scalars={
-            "test_documents": contest.count(documents),
+            "test_documents": equal_cost.count(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ponderttt.evaluation import oracle
 from ponderttt.experiments.allocation import Setting
-from ponderttt.experiments.contest import Calibrated, Curve, Outcome, count, play
+from ponderttt.experiments.contest import Calibrated, Outcome, play
+from ponderttt.experiments.equal_cost import Curve, count
 from ponderttt.experiments.methods import uninformed
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig

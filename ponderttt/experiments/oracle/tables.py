@@ -9,7 +9,8 @@ from ponderttt.evaluation import oracle
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.allocation import by_source
-from ponderttt.experiments.contest import decision_budget, points
+from ponderttt.experiments.contest import decision_budget
+from ponderttt.experiments.equal_cost import points
 from ponderttt.policies.features import NAMES
 from ponderttt.types import CHUNK_ACTIONS
 

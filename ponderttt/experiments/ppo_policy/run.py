@@ -4,7 +4,7 @@ import dataclasses
 
 import pandas as pd
 
-from ponderttt.experiments import contest, methods
+from ponderttt.experiments import equal_cost, methods
 from ponderttt.experiments.allocation import Setting
 from ponderttt.experiments.ppo_policy import tables
 from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
@@ -33,21 +33,21 @@ def run(config: PPOPolicyConfig) -> Result:
     }
     each_document = []
     for s in settings:
-        curves = contest.curves(found[s.stream])
+        curves = equal_cost.curves(found[s.stream])
         ppo = {each.budget: tables.mean_outcome(each) for each in learned[s.stream]}
-        at = contest.at(curves, config.budgets) | {"PPO": ppo}
-        each_document.append(contest.documents(s, at, curves["control"]))
+        at = equal_cost.at(curves, config.budgets) | {"PPO": ppo}
+        each_document.append(equal_cost.documents(s, at, curves["control"]))
     documents = pd.concat(each_document, ignore_index=True)
     every = [(s, each) for s in settings for each in learned[s.stream]]
     return Result(
         name="ppo_policy",
         config=dataclasses.asdict(config),
         tables={
-            "points": pd.concat([contest.points(found[s.stream], s) for s in settings]),
+            "points": pd.concat([equal_cost.points(found[s.stream], s) for s in settings]),
             "learned": pd.concat([tables.learned(s, each) for s, each in every]),
-            "frontier": pd.concat([contest.frontier(s) for s in settings]),
+            "frontier": pd.concat([equal_cost.frontier(s) for s in settings]),
             "documents": documents,
-            "gaps": contest.gaps(documents, seed=config.seed),
+            "gaps": equal_cost.gaps(documents, seed=config.seed),
             "versus": tables.versus(documents, seed=config.seed),
             "seeds": pd.concat([tables.seeds(s, each, documents) for s, each in every]),
             "history": pd.concat(
@@ -59,7 +59,7 @@ def run(config: PPOPolicyConfig) -> Result:
             "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in settings]),
         },
         scalars={
-            "test_documents": contest.count(documents),
+            "test_documents": equal_cost.count(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },

@@ -10,7 +10,8 @@ from ponderttt.evaluation.comparison import holm, paired_test
 from ponderttt.evaluation.gap import budget_error, gap_captured
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.allocation import Setting, by_source
-from ponderttt.experiments.contest import Curve, Outcome, play
+from ponderttt.experiments.contest import Outcome, play
+from ponderttt.experiments.equal_cost import Curve
 from ponderttt.experiments.ppo_policy.learning import AROUND, Learned, hard
 from ponderttt.policies import UniformPolicy
 from ponderttt.tree import path_nodes
