@@ -114,6 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; bad input is one line on standard error and exit code 2."""
     from ponderttt.experiments.convergence_analysis import ConvergenceAnalysisConfig
     from ponderttt.experiments.convergence_analysis import run as run_convergence
+    from ponderttt.experiments.full_comparison_suite import SuiteConfig
+    from ponderttt.experiments.full_comparison_suite import run as run_suite
     from ponderttt.experiments.train_baseline import TrainBaselineConfig
     from ponderttt.experiments.train_baseline import run as run_train_baseline
     from ponderttt.experiments.train_policy import TrainPolicyConfig
@@ -135,11 +137,17 @@ def main(arguments: list[str] | None = None) -> None:
         run_convergence(config)
         return 0
 
+    def compare(config: tyro.conf.OmitArgPrefixes[SuiteConfig]) -> int:
+        """Train a small model under each way of giving steps to tokens, and compare them."""
+        run_suite(config)
+        return 0
+
     commands: dict[str, Callable[..., int]] = {
         "report": report,
         "run": run,
         "book": book,
         "bench": bench,
+        "compare": compare,
         "convergence": convergence,
         "train-baseline": train_baseline,
         "train-policy": train_policy,

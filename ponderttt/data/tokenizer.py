@@ -4,6 +4,7 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ponderttt.data.hub import hub_folder, is_hub_id
@@ -34,10 +35,6 @@ def get_tokenizer(name: str) -> "PreTrainedTokenizerFast":
     anything else is a folder with a Hugging Face tokenizer or a hub id. Control tokens written
     out in a text are read as text. A name, wheel or file that is not there is an `InputError`.
     """
-    # Or the import says that it found no torch, which nothing here needs.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from transformers import PreTrainedTokenizerFast
-
     if name == "smollm2-135m":
         tokenizer = _smollm2()
     elif name in GPT2_NAMES:
@@ -46,7 +43,12 @@ def get_tokenizer(name: str) -> "PreTrainedTokenizerFast":
         tokenizer = _bytes()
     else:
         return _from_folder_or_hub(name)
-    return PreTrainedTokenizerFast(
+    return fast_tokenizer(tokenizer)
+
+
+def fast_tokenizer(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
+    """`tokenizer` as transformers reads it: START before and after, control tokens not parsed."""
+    return _transformers().PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=START,
         eos_token=START,
@@ -55,7 +57,15 @@ def get_tokenizer(name: str) -> "PreTrainedTokenizerFast":
     )
 
 
-def _byte_level(vocabulary, merges, special: list[str], *, single_digits: bool) -> "Tokenizer":
+def _transformers() -> ModuleType:
+    # Or its import says that it found no torch, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    import transformers
+
+    return transformers
+
+
+def byte_level(vocabulary, merges, special: list[str], *, single_digits: bool) -> "Tokenizer":
     """Byte-level BPE with the GPT-2 word pattern, digits apart from each other on request."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -76,7 +86,7 @@ def _smollm2() -> "Tokenizer":
     control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
     vocabulary = {token: number for number, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ")) for merge in merges]
-    return _byte_level(vocabulary, pairs, control, single_digits=True)
+    return byte_level(vocabulary, pairs, control, single_digits=True)
 
 
 def _gpt2() -> "Tokenizer":
@@ -91,7 +101,7 @@ def _gpt2() -> "Tokenizer":
         texts.append(path.read_text(encoding="utf-8"))
     lines = texts[1].splitlines()[1:]  # the first line is the version
     pairs = [tuple(line.split(" ")) for line in lines if line]
-    return _byte_level(json.loads(texts[0]), pairs, [START], single_digits=False)
+    return byte_level(json.loads(texts[0]), pairs, [START], single_digits=False)
 
 
 def _bytes() -> "Tokenizer":
@@ -100,12 +110,10 @@ def _bytes() -> "Tokenizer":
     # GPT-2's byte alphabet: printable bytes stand for themselves, the others follow from 256.
     letters = {byte: chr(byte) for byte in printable}
     letters |= {byte: chr(256 + i) for i, byte in enumerate(others)}
-    return _byte_level({c: byte for byte, c in letters.items()}, [], [START], single_digits=False)
+    return byte_level({c: byte for byte, c in letters.items()}, [], [START], single_digits=False)
 
 
 def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     local = name != "" and Path(name).is_dir()
     if not local and not is_hub_id(name):
         raise InputError(
@@ -114,7 +122,7 @@ def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
         )
     folder = Path(name) if local else hub_folder(name, TOKENIZER_FILES)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(
             folder, split_special_tokens=True, local_files_only=True
         )
     except Exception as error:  # transformers raises whatever its parsers do
@@ -122,7 +130,7 @@ def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
             f"no tokenizer can be read from {folder} ({str(error).strip().splitlines()[0]}); "
             "expected the files that save_pretrained writes (tokenizer.json)"
         ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, _transformers().PreTrainedTokenizerFast):
         raise InputError(f"the tokenizer in {folder} is not a fast one; save its tokenizer.json")
     if tokenizer.bos_token_id is None:
         if tokenizer.eos_token_id is None:

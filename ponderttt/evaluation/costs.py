@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ponderttt.models.config import DecoderConfig
+from ponderttt.models.iterative_config import IterativeTransformerConfig
 from ponderttt.models.ttt_layer import TTTConfig
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, InputError
 
@@ -203,7 +204,7 @@ def compute_flops(
 
 
 def compute_model_flops(
-    config: DecoderConfig,
+    config: DecoderConfig | IterativeTransformerConfig,
     seq_len: int,
     num_steps: float = 0,
     include_backward: bool = False,
@@ -216,12 +217,23 @@ def compute_model_flops(
 
     `total` is the sum of `blocks`, `head`, `adapter` and `policy_network` (`decision` FLOPs for
     each `unit`, by default one); `per_token` is `total / seq_len`. `include_backward` triples all
-    of them: an outer training step does two products back for each one forward.
+    of them: an outer training step does two products back for each one forward. A transformer
+    with TTT layers has parts of its own (`iterative_costs.model_flops`), and says itself what a
+    unit, its fast weights and a decision are: the last three arguments are then refused.
 
     >>> flops = compute_model_flops(DecoderConfig.tiny(), seq_len=256, num_steps=4)
     >>> round(flops["adapter"] / 1e6, 2), round(flops["total"] / 1e6, 2)
     (38.4, 68.83)
     """
+    if isinstance(config, IterativeTransformerConfig):
+        from ponderttt.evaluation.iterative_costs import model_flops  # it builds on this module
+
+        if unit is not None or adapter is not None or decision:
+            raise InputError(
+                "unit, adapter and decision belong to a frozen base: a transformer with TTT layers "
+                "takes them from its config (iterative_costs.token_ledgers has decision=)"
+            )
+        return model_flops(config, seq_len, num_steps, include_backward)
     unit = seq_len if unit is None else unit
     if seq_len < 1 or unit < 1 or seq_len % unit:
         raise InputError(f"a unit of {unit} tokens does not divide {seq_len} tokens")

@@ -124,8 +124,23 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
     return fast, join(out, length)
 
 
+@jax.custom_jvp
 def _unit_lower_inverse(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]:
-    """`(I + lower)^-1`: halves joined by products, down to blocks of 8.
+    """`(I + lower)^-1`, `lower` strictly lower triangular; `d X = -X dL X` going forward and back.
+
+    Through the substitution below, derivatives would cost several times the function.
+    """
+    return _halves_joined(lower)
+
+
+@_unit_lower_inverse.defjvp
+def _unit_lower_inverse_jvp(primals, tangents):
+    inverse = _unit_lower_inverse(*primals)
+    return inverse, -inverse @ (tangents[0] @ inverse)
+
+
+def _halves_joined(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]:
+    """Halves joined by products, down to blocks of 8.
 
     Those go by forward substitution, written out, each entry a vector over all blocks: many small
     triangular solves are slow on a CPU, and powers of `lower` would cancel.
@@ -135,7 +150,7 @@ def _unit_lower_inverse(lower: Float[Array, "*n C C"]) -> Float[Array, "*n C C"]
         return _substituted(lower)
     half = size // 2
     diagonal = jnp.stack([lower[..., :half, :half], lower[..., half:, half:]])
-    first, last = _unit_lower_inverse(diagonal)
+    first, last = _halves_joined(diagonal)
     below = -last @ (lower[..., half:, :half] @ first)
     top = jnp.concatenate([first, jnp.zeros_like(below)], axis=-1)
     return jnp.concatenate([top, jnp.concatenate([below, last], axis=-1)], axis=-2)

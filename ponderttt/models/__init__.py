@@ -3,6 +3,11 @@
 from ponderttt.models.adapters import NextToken as NextToken
 from ponderttt.models.adapters import Reconstruction as Reconstruction
 from ponderttt.models.adapters import ReconstructionLimit as ReconstructionLimit
+from ponderttt.models.halting import HaltingPolicyNetwork as HaltingPolicyNetwork
+from ponderttt.models.iterative import IterativeTransformerTTT as IterativeTransformerTTT
+from ponderttt.models.iterative_config import (
+    IterativeTransformerConfig as IterativeTransformerConfig,
+)
 from ponderttt.models.lm import TransformerLM as TransformerLM
 from ponderttt.models.policy_network import PolicyNetwork as PolicyNetwork
 from ponderttt.models.policy_network import PolicyNetworkConfig as PolicyNetworkConfig

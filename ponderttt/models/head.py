@@ -13,6 +13,10 @@ BLOCK = 2048
 """Rows of the head at a time: small enough for the caches, large enough for the product."""
 
 
+TOKENS = 256
+"""So many tokens at a time where the head itself is trained: their logits stay in the caches."""
+
+
 class HeadStatistics(NamedTuple):
     """What one pass over the vocabulary knows of each prediction, in nats."""
 
@@ -106,3 +110,66 @@ def _nll(sums: _Sums, hidden, head, targets):
     rows = jnp.take(head, targets, axis=0).astype(jnp.float32)
     target_logit = jnp.sum(hidden.astype(jnp.float32) * rows, axis=-1)
     return sums.maximum + jnp.log(sums.total) - target_logit
+
+
+@jax.custom_vjp
+def head_loss(
+    hidden: Float[Array, "M D"],
+    head: Float[Array, "V D"],
+    targets: Int[Array, "M"],
+    weights: Float[Array, "M"],
+) -> tuple[Float[Array, ""], Float[Array, "M"]]:
+    """`sum weights * nll` and the `nll` of each token, where the head itself is trained.
+
+    The sum is differentiable with respect to `hidden` and `head`; `nll` is to be looked at, its
+    gradient is zero. A few tokens at a time meet the whole head: their logits stay in the caches,
+    and loss and both gradients take one pass, three products.
+    """
+    nothing = lambda carried, *_: (carried, ())  # noqa: E731
+    _, (nll, _) = _over_tokens((), hidden, head, targets, weights, nothing)
+    return jnp.sum(weights * nll), nll
+
+
+def _head_loss_forward(hidden, head, targets, weights):
+    def pull(gradient, rows, weights, terms, total):
+        share = weights[:, None] / total  # scaled where it is narrow
+        return gradient + terms.T @ (share * rows), share * (terms @ head)
+
+    start = jnp.zeros(head.shape, jnp.float32)
+    pulled, (nll, gradient) = _over_tokens(start, hidden, head, targets, weights, pull)
+    wanted = weights[:, None] * jnp.take(head, targets, axis=0)
+    pulled = pulled.at[targets].add(-weights[:, None] * hidden)
+    return (jnp.sum(weights * nll), nll), (gradient - wanted, pulled)
+
+
+def _head_loss_backward(gradients, cotangent):
+    hidden, head = gradients
+    return cotangent[0] * hidden, cotangent[0] * head, None, None
+
+
+head_loss.defvjp(_head_loss_forward, _head_loss_backward)
+
+
+def _over_tokens(carried, hidden, head, targets, weights, pull):
+    """`(carried, (nll [M], what pull adds for each token))`, `TOKENS` of them at a time."""
+    count = hidden.shape[0]
+    size = min(TOKENS, count)
+
+    def pieces(x):
+        padded = jnp.pad(x, ((0, -count % size),) + ((0, 0),) * (x.ndim - 1))
+        return padded.reshape(-1, size, *x.shape[1:])
+
+    def some(carried, piece):
+        rows, targets, weights = piece
+        logits = rows @ head.T
+        top = jnp.max(logits, axis=-1, keepdims=True)
+        terms = jnp.exp(logits - top)
+        total = jnp.sum(terms, axis=-1, keepdims=True)
+        target = jnp.sum(rows * jnp.take(head, targets, axis=0), axis=-1)
+        nll = (top + jnp.log(total))[:, 0] - target
+        carried, told = pull(carried, rows, weights, terms, total)
+        return carried, (nll, told)
+
+    parts = (pieces(hidden), pieces(targets), pieces(weights))
+    carried, out = jax.lax.scan(some, carried, parts)
+    return carried, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], out)

@@ -1,0 +1,80 @@
+"""The eight methods of the comparison, and the controls that tell what their results mean."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ponderttt.policies.thresholds import DEFAULT_MIX
+from ponderttt.training.language import Kind
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How a method decides: `mixture` over K1 K2 K4 K8, or `weight` and `target` of the penalty.
+
+    `model` are options of the transformer that only this method has.
+    """
+
+    kind: Kind
+    mixture: tuple[float, ...] = DEFAULT_MIX
+    weight: float = 0.0
+    target: float | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what is read decides."""
+        return self.kind != "mixture"
+
+
+def _always(option: int) -> tuple[float, ...]:
+    return tuple(float(i == option) for i in range(4))
+
+
+METHODS = {
+    "uniform_k1": Spec("mixture", _always(0)),
+    "uniform_k2": Spec("mixture", _always(1)),
+    "uniform_k4": Spec("mixture", _always(2)),
+    "uniform_k8": Spec("mixture", _always(3)),
+    "heuristic_entropy": Spec("entropy"),
+    "learned_lambda001_target4": Spec("learned", weight=0.01, target=4.0),
+    "learned_lambda005_target4": Spec("learned", weight=0.05, target=4.0),
+    "learned_lambda001_notarget": Spec("learned", weight=0.01),
+}
+"""The suite that the project was asked for."""
+
+SUITE = tuple(METHODS)
+
+CONTROLS = {
+    # Every token's K drawn alike, from all four: what the policies start as.
+    "random": Spec("mixture", (0.25, 0.25, 0.25, 0.25)),
+    # The same objective without a draw: the fast weights' expectation over K, exactly.
+    "expected_lambda001_target4": Spec("expected", weight=0.01, target=4.0),
+    "expected_lambda001_notarget": Spec("expected", weight=0.01),
+    # A policy that knows the place in the text and nothing of what is read.
+    "position_lambda001_target4": Spec(
+        "learned", weight=0.01, target=4.0, model={"policy_input": "position"}
+    ),
+    # One step, whose size the outer loop may choose: all that more steps are, in closed form.
+    "uniform_k1_learned_rate": Spec("mixture", _always(0), model={"learned_rate": True}),
+    "heuristic_loss": Spec("loss"),
+    "heuristic_gradient_norm": Spec("gradient_norm"),
+    "heuristic_perplexity": Spec("perplexity"),
+}
+
+RANDOM = "random_as_"
+"""Before a method's name: its random control."""
+
+
+def spec_of(name: str) -> Spec:
+    """The method or control called `name`."""
+    return METHODS[name] if name in METHODS else CONTROLS[name]
+
+
+def order_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names`, and the random control of each adaptive one behind it."""
+    found: list[str] = []
+    for name in names:
+        found.append(name)
+        if spec_of(name).adaptive:
+            found.append(RANDOM + name)
+    return tuple(found)

@@ -1,0 +1,69 @@
+"""The comparison: every method on every seed, its random control, tests, costs."""
+
+import dataclasses
+
+import numpy as np
+
+from ponderttt.data.wikitext import load_language
+from ponderttt.experiments.comparison import tables
+from ponderttt.experiments.comparison.config import ComparisonConfig
+from ponderttt.experiments.comparison.methods import RANDOM, Spec, order_of, spec_of
+from ponderttt.experiments.comparison.timing import efficiency
+from ponderttt.experiments.comparison.training import (
+    Texts,
+    Trained,
+    load_texts,
+    realised_mix,
+    train_method,
+)
+from ponderttt.experiments.result import Result
+from ponderttt.training.language import count_parameters
+
+
+def run(config: ComparisonConfig) -> Result:
+    """Train, read, compare; see `tables` for what comes back. Finished methods are not repeated."""
+    bpe = config.tokenizer == "bpe"
+    corpus = load_language(
+        config.source, vocab_size=config.vocab_size, tokenizer=None if bpe else config.tokenizer
+    )
+    texts = load_texts(config, corpus)
+    found: dict[str, Trained] = {}
+    for name in order_of(config.methods):
+        found[name] = train_method(config, name, _spec(config, name, found, texts), texts)
+    model = config.model(vocab_size=len(corpus.tokenizer))
+    documents = tables.documents(config, found, texts)
+    methods = tables.methods(config, model, found, documents)
+    return Result(
+        name="comparison",
+        config=dataclasses.asdict(config),
+        tables={
+            "methods": methods,
+            "tests": tables.tests(config, documents),
+            "documents": documents,
+            "allocation": tables.allocation(model, found, texts),
+            "history": tables.history(config, found),
+            "strip": tables.strip(found, texts),
+            "frontier": tables.frontier(methods),
+            "efficiency": efficiency(config, model, texts),
+        },
+        scalars={
+            "num_params": count_parameters(model),
+            "untrained_perplexity": float(
+                np.exp(np.mean([trained.untrained.mean() for trained in found.values()]))
+            ),
+            "test_documents": documents["document"].nunique(),
+            "test_tokens": int(texts.test.mask.sum()),
+            "train_tokens": config.steps * config.batch_size * config.max_length,
+        },
+        meta={"source": corpus.record},
+    )
+
+
+def _spec(config: ComparisonConfig, name: str, found: dict[str, Trained], texts: Texts) -> Spec:
+    """How `name` decides; a random control draws what its method took on validation documents."""
+    if not name.startswith(RANDOM):
+        return spec_of(name)
+    steps = found[name.removeprefix(RANDOM)].validation_steps
+    options = config.model().step_options
+    mix = realised_mix(steps, texts.validation.mask, options)
+    return Spec("mixture", tuple(float(share) for share in mix))

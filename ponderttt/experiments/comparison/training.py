@@ -1,0 +1,189 @@
+"""One method trained over all seeds and read on validation and test documents, kept on disk."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from ponderttt.data.wikitext import LanguageCorpus, Windows
+from ponderttt.experiments.comparison.config import ComparisonConfig
+from ponderttt.experiments.comparison.methods import Spec
+from ponderttt.experiments.episodes import fingerprint
+from ponderttt.experiments.progress import track
+from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_arrays
+from ponderttt.training.language import (
+    LanguageTrainingConfig,
+    Learner,
+    Method,
+    advance_seeds,
+    score_seeds,
+    start_seeds,
+)
+from ponderttt.types import IGNORED, InputError
+
+AT_ONCE = 25
+"""Training steps between two ticks of the progress bar, and two calibrations of a heuristic."""
+
+_CODE = code_fingerprint("types.py", "inner", "models", "policies", "training")
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """What every method is trained, calibrated and tested on."""
+
+    corpus: LanguageCorpus
+    training: Windows
+    validation: Windows
+    test: Windows
+
+
+class Trained(NamedTuple):
+    """What one method came to, every seed beside the others. L TTT layers, M windows of T tokens.
+
+    `untrained` is the test loss (nats a token) before the first step; `shuffled` that of the same
+    weights with as many steps of each kind at random tokens (adaptive methods only).
+    """
+
+    loss: Float[np.ndarray, "S n"]
+    steps: Float[np.ndarray, "S n"]
+    entropy: Float[np.ndarray, "S n"]
+    price: Float[np.ndarray, "S n"]
+    untrained: Float[np.ndarray, "S"]
+    validation_nll: Float[np.ndarray, "S M T"]
+    validation_steps: Float[np.ndarray, "S L M T"]
+    test_nll: Float[np.ndarray, "S M T"]
+    test_steps: Float[np.ndarray, "S L M T"]
+    shuffled_nll: Float[np.ndarray, "S M T"]
+
+
+def load_texts(config: ComparisonConfig, corpus: LanguageCorpus) -> Texts:
+    """The first windows of each split; an `InputError` where there are too few."""
+    size, length = config.batch_size, config.max_length
+    training = corpus.windows("train", length, count=config.max_train_batches * size)
+    count = config.max_eval_batches * size
+    validation = corpus.windows("validation", length, count=count)
+    test = corpus.windows("test", length, count=count)
+    for split, found in (("train", training), ("validation", validation), ("test", test)):
+        if len(found) < size:
+            raise InputError(
+                f"{config.source!r} has {len(found)} {split} windows of {length} tokens: expected "
+                f"a batch of {size} or more; lower batch_size or max_length"
+            )
+    return Texts(corpus, training, validation, test)
+
+
+def train_method(config: ComparisonConfig, name: str, spec: Spec, texts: Texts) -> Trained:
+    """`name` trained from scratch on every seed; what was done before is read from the cache."""
+    settings = config.training(vocab_size=len(texts.corpus.tokenizer), **spec.model)
+    method = Method(
+        jnp.asarray(spec.mixture, jnp.float32),
+        jnp.asarray(spec.weight, jnp.float32),
+        jnp.asarray(np.nan if spec.target is None else spec.target, jnp.float32),
+    )
+    windows = (texts.training, texts.validation, texts.test)
+    key = fingerprint(
+        _CODE, repr(settings), spec.kind, method, config.seeds, config.num_epochs,
+        [(w.tokens, w.mask) for w in windows],
+    )  # fmt: skip
+    folder = cache_folder("comparison")
+    found = load_arrays(folder, key)
+    if found is None:
+        trained = _train(config, settings, name, spec, method, texts)
+        found = save_arrays(folder, key, trained._asdict())
+    return Trained(**found)
+
+
+def _train(
+    config: ComparisonConfig, settings: LanguageTrainingConfig, name: str, spec: Spec,
+    method: Method, texts: Texts,
+) -> Trained:  # fmt: skip
+    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
+    learners = start_seeds(settings, keys, config.max_length)
+    inputs, labels = texts.training.inputs, _labels(texts.training)
+    watch = tuple(jnp.asarray(x) for x in _whole(config, texts.validation)[:2])
+
+    def read(learners: Learner, windows: Windows, kind=spec.kind, method=method):
+        some_inputs, some_labels, count = _whole(config, windows)
+        shape = (-1, config.batch_size, config.max_length)
+        nll, steps = score_seeds(
+            settings, kind, learners, method, jnp.asarray(some_inputs.reshape(shape)),
+            jnp.asarray(some_labels.reshape(shape)), keys, watch,
+        )  # fmt: skip
+        seeds, layers = nll.shape[0], steps.shape[2]
+        nll = np.asarray(nll).reshape(seeds, -1, config.max_length)[:, :count]
+        steps = np.moveaxis(np.asarray(steps, np.float32), 2, 1)  # S L n B T
+        return nll, steps.reshape(seeds, layers, -1, steps.shape[-1])[:, :, :count]
+
+    mask = texts.test.mask
+    untrained = read(learners, texts.test)[0].sum(axis=(1, 2)) / mask.sum()
+    order = np.stack([batch_order(config, len(texts.training), seed) for seed in config.seeds])
+    history = []
+    for at in track(
+        range(0, config.steps, AT_ONCE), f"training {name}", -(-config.steps // AT_ONCE)
+    ):
+        some = order[:, at : at + AT_ONCE]
+        learners, told = advance_seeds(
+            settings, spec.kind, learners, method, jnp.asarray(inputs[some]),
+            jnp.asarray(labels[some]), keys, watch,
+        )  # fmt: skip
+        history.append(jax.tree.map(np.asarray, told))
+    curves = {
+        field: np.concatenate([getattr(told, field) for told in history], axis=1)
+        for field in ("loss", "steps", "entropy", "price")
+    }
+    validation_nll, validation_steps = read(learners, texts.validation)
+    test_nll, test_steps = read(learners, texts.test)
+    shuffled = np.full_like(test_nll, np.nan)
+    if spec.adaptive and spec.kind != "expected":
+        options = settings.model.step_options
+        mixture = jnp.asarray(realised_mix(validation_steps, texts.validation.mask, options))
+        shuffled = read(
+            learners, texts.test, "mixture", method._replace(mixture=mixture.astype(jnp.float32))
+        )[0]
+    return Trained(
+        **curves, untrained=untrained, validation_nll=validation_nll,
+        validation_steps=validation_steps, test_nll=test_nll, test_steps=test_steps,
+        shuffled_nll=shuffled,
+    )  # fmt: skip
+
+
+def realised_mix(
+    steps: Float[np.ndarray, "S L M T"], mask: np.ndarray, options: tuple[int, ...]
+) -> Float[np.ndarray, "A"]:
+    """Share of each option among the decisions that were taken; of means (a mixed policy), the
+    two options on either side.
+    """
+    taken = np.broadcast_to(steps, steps.shape)[:, :, mask]
+    grid = np.asarray(options, float)
+    above = np.clip(np.searchsorted(grid, taken), 1, len(grid) - 1)
+    share = (taken - grid[above - 1]) / (grid[above] - grid[above - 1])
+    mix = np.zeros(len(grid))
+    np.add.at(mix, above, share)
+    np.add.at(mix, above - 1, 1 - share)
+    return mix / mix.sum()
+
+
+def batch_order(config: ComparisonConfig, count: int, seed: int) -> Int[np.ndarray, "n B"]:
+    """Which windows each training step reads: every epoch in an order of its own."""
+    size = config.batch_size
+    epochs = [
+        np.random.default_rng((seed, epoch)).permutation(count)
+        for epoch in range(config.num_epochs)
+    ]
+    per_epoch = config.max_train_batches * size
+    rows = [np.resize(order, per_epoch) for order in epochs]  # a short epoch begins again
+    return np.concatenate(rows).reshape(-1, size)
+
+
+def _labels(windows: Windows) -> Int[np.ndarray, "M T"]:
+    return np.where(windows.mask, windows.tokens, IGNORED)
+
+
+def _whole(config: ComparisonConfig, windows: Windows):
+    """Inputs and labels filled up to whole batches with rows that are not scored; real rows."""
+    rows = ((0, -len(windows) % config.batch_size), (0, 0))
+    inputs = np.pad(windows.inputs, rows)
+    return inputs, np.pad(_labels(windows), rows, constant_values=IGNORED), len(windows)

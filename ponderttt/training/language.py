@@ -1,0 +1,272 @@
+"""A transformer with TTT layers trained from scratch on text, together with what decides its steps.
+
+One program for each way of deciding (`kind`); what differs between methods of one kind, and
+between seeds, are arrays. Axes: S seeds, B documents, T tokens, A options, L TTT layers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ponderttt.models.iterative import (
+    Allocate,
+    IterativeTransformerTTT,
+    drawn_halting,
+    mixed_halting,
+)
+from ponderttt.models.iterative_config import IterativeTransformerConfig
+from ponderttt.policies import RandomPolicy
+from ponderttt.policies.thresholds import HEURISTICS
+from ponderttt.policies.token_level import by_policy, signal_of
+from ponderttt.training.reinforce import Baseline, credit, price, surrogate
+from ponderttt.types import IGNORED, InputError
+
+Kind = Literal["mixture", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"]
+
+
+class Method(NamedTuple):
+    """What tells methods of one kind apart: arrays, so that they share a program.
+
+    `mixture` [A] is what options are drawn from, or what a heuristic's thresholds are calibrated
+    to; `weight` and `target` (NaN: none) make the penalty of a learned policy.
+    """
+
+    mixture: Float[Array, "A"]
+    weight: Float[Array, ""]
+    target: Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class LanguageTrainingConfig:
+    """How to train: AdamW with warm-up and a cosine, behind a clip of the gradient's norm."""
+
+    model: IterativeTransformerConfig
+    steps: int = 200
+    batch_size: int = 8
+    learning_rate: float = 1e-2
+    policy_rate: float = 1e-2
+    warmup: int = 20
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seeds_at_once: int = 1
+    """Seeds that are vmapped; the others wait their turn in the same program."""
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "seeds_at_once"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """One for the language model, one for the halting networks: neither clips the other."""
+
+        def chain(peak: float) -> optax.GradientTransformation:
+            warmup = min(self.warmup, max(1, self.steps // 2))
+            rate = optax.warmup_cosine_decay_schedule(
+                0.0, peak, warmup, max(self.steps, warmup + 1), 0.1 * peak
+            )
+            return optax.chain(
+                optax.clip_by_global_norm(self.clip),
+                optax.adamw(rate, b2=0.99, weight_decay=self.weight_decay),
+            )
+
+        def label(path, _) -> str:
+            return "policy" if any(getattr(p, "key", None) == "policy" for p in path) else "model"
+
+        return optax.partition(
+            {"model": chain(self.learning_rate), "policy": chain(self.policy_rate)},
+            lambda params: jax.tree_util.tree_map_with_path(label, params),
+        )
+
+
+class Learner(NamedTuple):
+    """All that a training step hands to the next; under `Run` with a leading axis of seeds."""
+
+    params: Any
+    optimiser: Any
+    baseline: Baseline
+    mean_steps: Float[Array, ""]
+    """A moving average over batches: what the penalty's slope is taken at."""
+    thresholds: Float[Array, "A-1"]
+    step: Int[Array, ""]
+
+
+class Progress(NamedTuple):
+    """Of one training step: mean loss (nats a token), mean steps, entropy of the policy, price."""
+
+    loss: Float[Array, "*S"]
+    steps: Float[Array, "*S"]
+    entropy: Float[Array, "*S"]
+    price: Float[Array, "*S"]
+
+
+def graph_of(config: IterativeTransformerConfig) -> nnx.GraphDef:
+    """All of the model but its parameters."""
+    return nnx.graphdef(nnx.eval_shape(lambda: IterativeTransformerTTT(config)))
+
+
+def start(config: LanguageTrainingConfig, key: PRNGKeyArray, length: int) -> Learner:
+    """A new model for texts of `length` tokens."""
+    params = nnx.state(IterativeTransformerTTT(config.model, rngs=nnx.Rngs(key)), nnx.Param)
+    return Learner(
+        params, config.optimiser().init(params), Baseline.start(length), jnp.zeros(()),
+        jnp.zeros(len(config.model.step_options) - 1), jnp.zeros((), jnp.int32),
+    )  # fmt: skip
+
+
+def allocator(
+    kind: Kind, config: IterativeTransformerConfig, method: Method, thresholds
+) -> Allocate:
+    """Who decides the steps under this kind."""
+    if kind == "learned":
+        return drawn_halting
+    if kind == "expected":
+        return mixed_halting
+    if kind == "mixture":
+        return by_policy(RandomPolicy(method.mixture, config.actions))
+    return by_policy(HEURISTICS[kind](thresholds, config.actions))
+
+
+def objective(
+    config: LanguageTrainingConfig, kind: Kind, graph, params, learner: Learner, method: Method,
+    batch: tuple[Int[Array, "B T"], Int[Array, "B T"]], key: PRNGKeyArray,
+):  # fmt: skip
+    """The loss to descend on one batch, with what is to be told of it; pure.
+
+    Of the learned kind: the language model's loss, and REINFORCE's surrogate for the halting
+    networks, whose reward is minus the loss of the token that the decision came before. Of the
+    expected kind: the loss at the expected fast weights, and the penalty itself.
+    """
+    inputs, labels = batch
+    model = nnx.merge(graph, params)
+    reading = model.read(inputs, allocator(kind, config.model, method, learner.thresholds), key)
+    total, nll = model.loss(reading.hidden, labels)
+    loss, mask = total, labels != IGNORED
+    steps = jnp.mean(jnp.stack([told.steps for told in reading.allocations]), axis=0, dtype=float)
+    steps = jnp.repeat(steps, config.model.mini_batch, axis=1)
+    mean_steps = jnp.sum(jnp.where(mask, steps, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+    smooth = jnp.where(learner.step == 0, mean_steps, 0.9 * learner.mean_steps + 0.1 * mean_steps)
+    baseline, entropy, cost = learner.baseline, jnp.zeros(()), jnp.zeros(())
+    if kind in ("learned", "expected"):
+        log_probs = jnp.stack([told.log_probs for told in reading.allocations])  # L B N A
+        entropy = -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
+    if kind == "learned":
+        cost = price(jax.lax.stop_gradient(smooth), method.weight, method.target)
+        advantage, baseline = credit(
+            -nll, steps, mask, baseline, price=cost,
+            gamma=config.model.gamma, momentum=config.model.baseline_momentum,
+        )  # fmt: skip
+        action = jnp.stack([told.action for told in reading.allocations])
+        log_prob = jnp.sum(jnp.take_along_axis(log_probs, action[..., None], axis=-1), (0, -1))
+        size = config.model.mini_batch  # a unit's decision is credited with what follows the unit
+        total = total + surrogate(
+            log_prob, advantage[:, size - 1 :: size], mask[:, size - 1 :: size]
+        )
+    if kind == "expected":
+        cost = price(jax.lax.stop_gradient(mean_steps), method.weight, method.target)
+        total = total + cost * mean_steps
+    return total, (Progress(loss, mean_steps, entropy, cost), baseline, smooth)
+
+
+def advance(
+    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: Method,
+    inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], key: PRNGKeyArray,
+) -> tuple[Learner, Progress]:  # fmt: skip
+    """So many training steps of one seed; the key is the seed's, folded with each step."""
+    graph, optimiser = graph_of(config.model), config.optimiser()
+
+    def step(learner: Learner, batch):
+        def loss(params):
+            here = jax.random.fold_in(key, learner.step)
+            return objective(config, kind, graph, params, learner, method, batch, here)
+
+        grads, (told, baseline, smooth) = jax.grad(loss, has_aux=True)(learner.params)
+        updates, state = optimiser.update(grads, learner.optimiser, learner.params)
+        params = optax.apply_updates(learner.params, updates)
+        return Learner(params, state, baseline, smooth, learner.thresholds, learner.step + 1), told
+
+    return jax.lax.scan(step, learner, (inputs, labels))
+
+
+def calibrated(
+    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: Method,
+    inputs: Int[Array, "B T"], labels: Int[Array, "B T"],
+) -> Learner:  # fmt: skip
+    """With a heuristic's thresholds set to the mixture on these (validation) documents."""
+    if kind not in HEURISTICS:
+        return learner
+    model = nnx.merge(graph_of(config.model), learner.params)
+    signal = signal_of(kind, model, inputs)
+    values = jnp.where(labels != IGNORED, signal, jnp.nan)
+    shares = jnp.clip(jnp.cumsum(method.mixture)[:-1], 0.0, 1.0)
+    return learner._replace(thresholds=jnp.nanquantile(values, shares))
+
+
+def score(
+    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: Method,
+    inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], key: PRNGKeyArray,
+) -> tuple[Float[Array, "n B T"], Int[Array, "n L B N"]]:  # fmt: skip
+    """The loss of each token and the steps of each TTT layer, batch after batch, of one seed."""
+    model = nnx.merge(graph_of(config.model), learner.params)
+    allocate = allocator(kind, config.model, method, learner.thresholds)
+
+    def read(number, batch):
+        reading = model.read(batch[0], allocate, jax.random.fold_in(key, number))
+        steps = jnp.stack([told.steps for told in reading.allocations])
+        return number + 1, (model.loss(reading.hidden, batch[1])[1], steps)
+
+    return jax.lax.scan(read, 0, (inputs, labels))[1]
+
+
+def _over_seeds(config: LanguageTrainingConfig, function: Callable, *arrays):
+    """`function` of every seed's arrays, `seeds_at_once` of them vmapped."""
+    size = config.seeds_at_once
+    return jax.lax.map(lambda x: function(*x), arrays, batch_size=size if size > 1 else None)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def start_seeds(config: LanguageTrainingConfig, keys, length: int) -> Learner:
+    """`start` of every seed, stacked."""
+    return _over_seeds(config, lambda key: start(config, key, length), keys)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def advance_seeds(
+    config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: Method,
+    inputs: Int[Array, "S n B T"], labels: Int[Array, "S n B T"], keys,
+    validation: tuple[Int[Array, "B T"], Int[Array, "B T"]],
+) -> tuple[Learner, Progress]:  # fmt: skip
+    """Every seed's next training steps, on batches of its own; thresholds are set first."""
+
+    def one(learner, inputs, labels, key):
+        learner = calibrated(config, kind, learner, method, *validation)
+        return advance(config, kind, learner, method, inputs, labels, key)
+
+    return _over_seeds(config, one, learners, inputs, labels, keys)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def score_seeds(
+    config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: Method,
+    inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], keys,
+    validation: tuple[Int[Array, "B T"], Int[Array, "B T"]],
+) -> tuple[Float[Array, "S n B T"], Int[Array, "S n L B N"]]:  # fmt: skip
+    """`score` of every seed on the same documents, thresholds set on validation first."""
+
+    def one(learner, key):
+        learner = calibrated(config, kind, learner, method, *validation)
+        return score(config, kind, learner, method, inputs, labels, key)
+
+    return _over_seeds(config, one, learners, keys)
+
+
+def count_parameters(config: IterativeTransformerConfig) -> int:
+    """How many trainable parameters every model of this shape has."""
+    state = nnx.eval_shape(lambda: nnx.state(IterativeTransformerTTT(config), nnx.Param))
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(state))
