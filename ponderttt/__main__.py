@@ -116,6 +116,8 @@ def main(arguments: list[str] | None = None) -> None:
     from ponderttt.experiments.convergence_analysis import run as run_convergence
     from ponderttt.experiments.full_comparison_suite import SuiteConfig
     from ponderttt.experiments.full_comparison_suite import run as run_suite
+    from ponderttt.experiments.oracle_analysis import OracleAnalysisConfig
+    from ponderttt.experiments.oracle_analysis import run as run_oracle
     from ponderttt.experiments.train_baseline import TrainBaselineConfig
     from ponderttt.experiments.train_baseline import run as run_train_baseline
     from ponderttt.experiments.train_policy import TrainPolicyConfig
@@ -142,6 +144,11 @@ def main(arguments: list[str] | None = None) -> None:
         run_suite(config)
         return 0
 
+    def oracle(config: tyro.conf.OmitArgPrefixes[OracleAnalysisConfig]) -> int:
+        """Try every number of steps at sampled tokens: what would the best of them gain?"""
+        run_oracle(config)
+        return 0
+
     commands: dict[str, Callable[..., int]] = {
         "report": report,
         "run": run,
@@ -149,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
         "bench": bench,
         "compare": compare,
         "convergence": convergence,
+        "oracle": oracle,
         "train-baseline": train_baseline,
         "train-policy": train_policy,
         "visualize": visualize,

@@ -21,6 +21,7 @@ GROUPS: dict[str, Callable[[Options], list[Row]]] = {
     "oracle": _group("oracle"),
     "ppo": _group("ppo"),
     "switch": _group("switch"),
+    "train": _group("train"),
 }
 
 

@@ -19,7 +19,7 @@ from ponderttt.data import get_tokenizer
 from ponderttt.experiments import tuning
 from ponderttt.experiments.checks import check_choices, check_model_and_numbers, check_numbers
 from ponderttt.experiments.corpora import Texts, load_texts
-from ponderttt.experiments.episodes import Arrays, Reader, fingerprint, remembered
+from ponderttt.experiments.episodes import READING, Arrays, Reader, fingerprint, remembered
 from ponderttt.experiments.progress import track
 from ponderttt.models.adapters import Adapter
 from ponderttt.models.lm import TransformerLM
@@ -183,10 +183,7 @@ def prepare(
     )  # fmt: skip
 
 
-_CODE = code_fingerprint(
-    "types.py", "rollout.py", "tree/reading.py", "inner", "models", "policies/features.py"
-)
-"""What other code read is not ours."""
+_CODE = code_fingerprint(*READING, "tree/reading.py")
 
 
 def _read(lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str) -> Part:

@@ -35,7 +35,15 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-_CODE = code_fingerprint("types.py", "rollout.py", "inner", "models", "policies")
+_MODELS = ("adapters", "attention", "config", "decoder", "head", "hidden", "lm", "ttt_layer")
+READING = (
+    "types.py", "rollout.py", "policies/features.py",
+    *(f"inner/{name}.py" for name in ("descent", "fast_weights", "objectives")),
+    *(f"models/{name}.py" for name in _MODELS),
+)  # fmt: skip
+"""The code that a frozen model reads documents with: what other code read is not ours."""
+
+_CODE = code_fingerprint(*READING, "policies/policy.py")
 
 
 def remembered(key: str, compute: Callable[[], Arrays]) -> Arrays:

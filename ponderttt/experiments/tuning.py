@@ -11,7 +11,7 @@ import pandas as pd
 from flax import nnx
 
 from ponderttt.experiments.corpora import Texts
-from ponderttt.experiments.episodes import Reader, fingerprint
+from ponderttt.experiments.episodes import READING, Reader, fingerprint
 from ponderttt.experiments.progress import track
 from ponderttt.models.adapters import Adapter, NextToken, Reconstruction
 from ponderttt.models.lm import TransformerLM
@@ -25,7 +25,9 @@ NEXT_TOKEN_GRID = [(2.0, None), (4.0, 0.05), (8.0, 0.05), (16.0, 0.05), (32.0, 0
 """(rate, clip of the gradient norm) of the additive map; its gradient norm is about 0.16."""
 RECONSTRUCTION_GRID = [(0.25, None), (1.0, None), (4.0, None)]
 """Factors on the learned rates."""
-_CODE = code_fingerprint("types.py", "rollout.py", "inner", "models", "policies", "training")
+_CODE = code_fingerprint(
+    *READING, "policies/policy.py", "training/trainer.py", "training/checkpoints.py"
+)
 """Slow weights that other code trained are not ours."""
 MIXTURE, NEVER = (0.25, 0.25, 0.25, 0.25), (1.0, 0.0, 0.0, 0.0)
 

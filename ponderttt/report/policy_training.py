@@ -6,10 +6,9 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
-import vl_convert
 
 from ponderttt.report import renderer
-from ponderttt.storage import atomic_path, writable_folder, write_text
+from ponderttt.storage import writable_folder
 from ponderttt.types import InputError
 
 PANELS = {
@@ -28,18 +27,7 @@ def save(results_file: Path, output_dir: Path) -> list[Path]:
     folder = writable_folder(output_dir)
     renderer.enable()
     charts = {"training_history": history(results), "action_distribution": actions(results)}
-    written = []
-    for name, chart in charts.items():
-        spec = {**chart.to_dict(), "background": "white"}
-        picture, page = folder / f"{name}.png", folder / f"{name}.html"
-        with atomic_path(picture) as temporary:
-            temporary.write_bytes(
-                vl_convert.vegalite_to_png(spec, vl_version=renderer.VEGALITE_VERSION, scale=2)
-            )
-        html = vl_convert.vegalite_to_html(spec, vl_version=renderer.VEGALITE_VERSION, bundle=True)
-        write_text(page, html)
-        written += [picture, page]
-    return written
+    return renderer.save_pictures(charts, folder)
 
 
 def _read(path: Path) -> dict[str, Any]:

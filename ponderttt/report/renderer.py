@@ -6,11 +6,14 @@ in the output is random, so a notebook run twice gives the same page.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 import vl_convert
+
+from ponderttt.storage import atomic_path, write_text
 
 VEGALITE_MIME = "application/vnd.vegalite.v5+json"
 VEGALITE_VERSION = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
@@ -87,3 +90,19 @@ def zero_rule(channel: str) -> alt.Chart:
         .mark_rule(strokeDash=[3, 3], color=GREY)
         .encode(**{channel: alt.datum(0)})
     )
+
+
+def save_pictures(charts: Mapping[str, alt.TopLevelMixin], folder: Path) -> list[Path]:
+    """Each chart as `<name>.png` and as `<name>.html`, which draws without a network."""
+    written = []
+    for name, chart in charts.items():
+        spec = {**chart.to_dict(), "background": "white"}
+        picture, page = folder / f"{name}.png", folder / f"{name}.html"
+        with atomic_path(picture) as temporary:
+            temporary.write_bytes(
+                vl_convert.vegalite_to_png(spec, vl_version=VEGALITE_VERSION, scale=2)
+            )
+        html = vl_convert.vegalite_to_html(spec, vl_version=VEGALITE_VERSION, bundle=True)
+        write_text(page, html)
+        written += [picture, page]
+    return written

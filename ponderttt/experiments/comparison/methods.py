@@ -1,10 +1,13 @@
 """The eight methods of the comparison, and the controls that tell what their results mean."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
+
 from ponderttt.policies.thresholds import DEFAULT_MIX
-from ponderttt.training.language import Kind
+from ponderttt.training.language import Kind, Method
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,23 @@ class Spec:
     target: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
 
+    def method(self) -> Method:
+        """The arrays that tell it apart from other methods of its kind."""
+        target = math.nan if self.target is None else self.target
+        numbers = (self.mixture, self.weight, target)
+        return Method(*(jnp.asarray(number, jnp.float32) for number in numbers))
+
     @property
     def adaptive(self) -> bool:
         """Whether what is read decides."""
         return self.kind != "mixture"
+
+    @property
+    def controlled(self) -> bool:
+        """Whether a random control stands beside it: it takes one option at each token, by what
+        is read. (Of an expectation the same K for all tokens is the control.)
+        """
+        return self.kind not in ("mixture", "expected")
 
 
 def _always(option: int) -> tuple[float, ...]:
@@ -71,10 +87,10 @@ def spec_of(name: str) -> Spec:
 
 
 def order_of(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names`, and the random control of each adaptive one behind it."""
+    """`names`, and each one's random control behind it."""
     found: list[str] = []
     for name in names:
         found.append(name)
-        if spec_of(name).adaptive:
+        if spec_of(name).controlled:
             found.append(RANDOM + name)
     return tuple(found)

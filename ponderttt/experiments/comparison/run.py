@@ -32,7 +32,8 @@ def run(config: ComparisonConfig) -> Result:
         found[name] = train_method(config, name, _spec(config, name, found, texts), texts)
     model = config.model(vocab_size=len(corpus.tokenizer))
     documents = tables.documents(config, found, texts)
-    methods = tables.methods(config, model, found, documents)
+    costs = efficiency(config, model, texts)
+    methods = tables.timed(config, tables.methods(config, model, found, documents), costs)
     return Result(
         name="comparison",
         config=dataclasses.asdict(config),
@@ -44,7 +45,7 @@ def run(config: ComparisonConfig) -> Result:
             "history": tables.history(config, found),
             "strip": tables.strip(found, texts),
             "frontier": tables.frontier(methods),
-            "efficiency": efficiency(config, model, texts),
+            "efficiency": costs,
         },
         scalars={
             "num_params": count_parameters(model),

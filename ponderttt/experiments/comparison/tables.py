@@ -123,8 +123,8 @@ def _uninformed(documents: pd.DataFrame, steps: float) -> float:
 def tests(config: ComparisonConfig, documents: pd.DataFrame) -> pd.DataFrame:
     """Paired tests of each method against what it must beat; corrected within each contrast.
 
-    Against `uniform_k4`; of adaptive methods also against the random control of the same cost, and
-    against its own weights with the same steps at random tokens.
+    Against `uniform_k4`; of methods that choose by token also against the random control of the
+    same cost, and against their own weights with the same steps at random tokens.
     """
     contrasts: dict[str, list[tuple[str, pd.Series, pd.Series]]] = {}
     losses = documents.pivot(index=["seed", "document"], columns="method", values="loss")
@@ -133,11 +133,10 @@ def tests(config: ComparisonConfig, documents: pd.DataFrame) -> pd.DataFrame:
         if "uniform_k4" in losses and name != "uniform_k4":
             pair = (name, losses[name], losses["uniform_k4"])
             contrasts.setdefault("uniform_k4", []).append(pair)
-        if spec_of(name).adaptive:
+        if spec_of(name).controlled:
             pair = (name, losses[name], losses[RANDOM + name])
             contrasts.setdefault("random", []).append(pair)
-            if shuffled[name].notna().all():
-                contrasts.setdefault("shuffled", []).append((name, losses[name], shuffled[name]))
+            contrasts.setdefault("shuffled", []).append((name, losses[name], shuffled[name]))
     frames = [_tested(config, against, pairs) for against, pairs in contrasts.items()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -225,10 +224,23 @@ def strip(found: dict[str, Trained], texts: Texts) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
 
 
+def timed(
+    config: ComparisonConfig, methods: pd.DataFrame, efficiency: pd.DataFrame
+) -> pd.DataFrame:
+    """`methods` with `microseconds` a token: of its own K, or of tokens at a K of their own."""
+    measured = efficiency[efficiency["fast_weight"] == config.fast_weight]
+    seconds = measured.set_index("steps")["microseconds"]
+    rows = [
+        f"K{round(steps)}" if method.startswith("uniform") else "mixed"
+        for method, steps in zip(methods["method"], methods["steps"], strict=True)
+    ]
+    return methods.assign(microseconds=seconds[rows].to_numpy())
+
+
 def frontier(methods: pd.DataFrame) -> pd.DataFrame:
     """In each ledger: which methods no other beats in cost and loss, and the frontier's area."""
     rows = []
-    for ledger in ("nominal", "adapter_flops", "model_flops"):
+    for ledger in ("nominal", "adapter_flops", "model_flops", "microseconds"):
         costs, losses = methods[ledger].to_numpy(), methods["test_loss"].to_numpy()
         best = set(compute_pareto_frontier(costs, losses).tolist())
         area = float("nan")

@@ -17,7 +17,6 @@ from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_
 from ponderttt.training.language import (
     LanguageTrainingConfig,
     Learner,
-    Method,
     advance_seeds,
     score_seeds,
     start_seeds,
@@ -27,7 +26,13 @@ from ponderttt.types import IGNORED, InputError
 AT_ONCE = 25
 """Training steps between two ticks of the progress bar, and two calibrations of a heuristic."""
 
-_CODE = code_fingerprint("types.py", "inner", "models", "policies", "training")
+_MODELS = ("attention", "halting", "head", "iterative", "iterative_config", "ttt_mixer")
+_CODE = code_fingerprint(
+    "types.py", "inner", *(f"models/{name}.py" for name in _MODELS),
+    *(f"policies/{name}.py" for name in ("policy", "thresholds", "token_level")),
+    *(f"training/{name}.py" for name in ("gae", "language", "reinforce")),
+)  # fmt: skip
+"""What other code trained is not ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,7 @@ class Trained(NamedTuple):
     """What one method came to, every seed beside the others. L TTT layers, M windows of T tokens.
 
     `untrained` is the test loss (nats a token) before the first step; `shuffled` that of the same
-    weights with as many steps of each kind at random tokens (adaptive methods only).
+    weights with as many steps of each kind at random tokens (of methods with a control).
     """
 
     loss: Float[np.ndarray, "S n"]
@@ -59,13 +64,18 @@ class Trained(NamedTuple):
     shuffled_nll: Float[np.ndarray, "S M T"]
 
 
-def load_texts(config: ComparisonConfig, corpus: LanguageCorpus) -> Texts:
-    """The first windows of each split; an `InputError` where there are too few."""
+def load_texts(
+    config: ComparisonConfig, corpus: LanguageCorpus, *, least: int | None = None
+) -> Texts:
+    """The first windows of each split; an `InputError` where there are too few.
+
+    `least` is the fewest tokens of a test window (default: half of its length).
+    """
     size, length = config.batch_size, config.max_length
     training = corpus.windows("train", length, count=config.max_train_batches * size)
     count = config.max_eval_batches * size
     validation = corpus.windows("validation", length, count=count)
-    test = corpus.windows("test", length, count=count)
+    test = corpus.windows("test", length, count=count, min_tokens=least)
     for split, found in (("train", training), ("validation", validation), ("test", test)):
         if len(found) < size:
             raise InputError(
@@ -77,36 +87,66 @@ def load_texts(config: ComparisonConfig, corpus: LanguageCorpus) -> Texts:
 
 def train_method(config: ComparisonConfig, name: str, spec: Spec, texts: Texts) -> Trained:
     """`name` trained from scratch on every seed; what was done before is read from the cache."""
-    settings = config.training(vocab_size=len(texts.corpus.tokenizer), **spec.model)
-    method = Method(
-        jnp.asarray(spec.mixture, jnp.float32),
-        jnp.asarray(spec.weight, jnp.float32),
-        jnp.asarray(np.nan if spec.target is None else spec.target, jnp.float32),
-    )
+    settings = settings_of(config, spec, texts)
     windows = (texts.training, texts.validation, texts.test)
     key = fingerprint(
-        _CODE, repr(settings), spec.kind, method, config.seeds, config.num_epochs,
+        _CODE, repr(settings), spec.kind, spec.method(), config.seeds, config.num_epochs,
         [(w.tokens, w.mask) for w in windows],
     )  # fmt: skip
     folder = cache_folder("comparison")
     found = load_arrays(folder, key)
     if found is None:
-        trained = _train(config, settings, name, spec, method, texts)
+        trained = _train(config, settings, name, spec, texts)
         found = save_arrays(folder, key, trained._asdict())
     return Trained(**found)
 
 
-def _train(
-    config: ComparisonConfig, settings: LanguageTrainingConfig, name: str, spec: Spec,
-    method: Method, texts: Texts,
-) -> Trained:  # fmt: skip
-    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
-    learners = start_seeds(settings, keys, config.max_length)
-    inputs, labels = texts.training.inputs, _labels(texts.training)
-    watch = tuple(jnp.asarray(x) for x in _whole(config, texts.validation)[:2])
+def settings_of(config: ComparisonConfig, spec: Spec, texts: Texts) -> LanguageTrainingConfig:
+    """How a method is trained on these texts: its vocabulary is theirs."""
+    return config.training(vocab_size=len(texts.corpus.tokenizer), **spec.model)
 
-    def read(learners: Learner, windows: Windows, kind=spec.kind, method=method):
-        some_inputs, some_labels, count = _whole(config, windows)
+
+def fit(
+    config: ComparisonConfig,
+    settings: LanguageTrainingConfig,
+    name: str,
+    spec: Spec,
+    texts: Texts,
+    learners: Learner | None = None,
+) -> tuple[Learner, dict[str, np.ndarray]]:
+    """Every seed trained: the learners, and each field of `Progress` [S, n] by its name."""
+    keys = _keys(config)
+    if learners is None:
+        learners = start_seeds(settings, keys, config.max_length)
+    watch = _watch(config, texts)
+    inputs, labels = texts.training.inputs, _labels(texts.training)
+    order = np.stack([batch_order(config, len(texts.training), seed) for seed in config.seeds])
+    history = []
+    for at in track(
+        range(0, config.steps, AT_ONCE), f"training {name}", -(-config.steps // AT_ONCE)
+    ):
+        some = order[:, at : at + AT_ONCE]
+        learners, told = advance_seeds(
+            settings, spec.kind, learners, spec.method(), jnp.asarray(inputs[some]),
+            jnp.asarray(labels[some]), keys, watch,
+        )  # fmt: skip
+        history.append(jax.tree.map(np.asarray, told)._asdict())
+    return learners, {
+        field: np.concatenate([told[field] for told in history], axis=1) for field in history[0]
+    }
+
+
+def _train(
+    config: ComparisonConfig,
+    settings: LanguageTrainingConfig,
+    name: str,
+    spec: Spec,
+    texts: Texts,
+) -> Trained:
+    keys, watch = _keys(config), _watch(config, texts)
+
+    def read(learners: Learner, windows: Windows, kind=spec.kind, method=spec.method()):  # noqa: B008
+        some_inputs, some_labels, count = whole_batches(config, windows)
         shape = (-1, config.batch_size, config.max_length)
         nll, steps = score_seeds(
             settings, kind, learners, method, jnp.asarray(some_inputs.reshape(shape)),
@@ -117,37 +157,31 @@ def _train(
         steps = np.moveaxis(np.asarray(steps, np.float32), 2, 1)  # S L n B T
         return nll, steps.reshape(seeds, layers, -1, steps.shape[-1])[:, :, :count]
 
-    mask = texts.test.mask
-    untrained = read(learners, texts.test)[0].sum(axis=(1, 2)) / mask.sum()
-    order = np.stack([batch_order(config, len(texts.training), seed) for seed in config.seeds])
-    history = []
-    for at in track(
-        range(0, config.steps, AT_ONCE), f"training {name}", -(-config.steps // AT_ONCE)
-    ):
-        some = order[:, at : at + AT_ONCE]
-        learners, told = advance_seeds(
-            settings, spec.kind, learners, method, jnp.asarray(inputs[some]),
-            jnp.asarray(labels[some]), keys, watch,
-        )  # fmt: skip
-        history.append(jax.tree.map(np.asarray, told))
-    curves = {
-        field: np.concatenate([getattr(told, field) for told in history], axis=1)
-        for field in ("loss", "steps", "entropy", "price")
-    }
+    learners = start_seeds(settings, keys, config.max_length)
+    untrained = read(learners, texts.test)[0].sum(axis=(1, 2)) / texts.test.mask.sum()
+    learners, curves = fit(config, settings, name, spec, texts, learners)
     validation_nll, validation_steps = read(learners, texts.validation)
     test_nll, test_steps = read(learners, texts.test)
     shuffled = np.full_like(test_nll, np.nan)
-    if spec.adaptive and spec.kind != "expected":
-        options = settings.model.step_options
-        mixture = jnp.asarray(realised_mix(validation_steps, texts.validation.mask, options))
-        shuffled = read(
-            learners, texts.test, "mixture", method._replace(mixture=mixture.astype(jnp.float32))
-        )[0]
+    if spec.controlled:
+        mix = realised_mix(validation_steps, texts.validation.mask, settings.model.step_options)
+        control = spec.method()._replace(mixture=jnp.asarray(mix, jnp.float32))
+        shuffled = read(learners, texts.test, "mixture", control)[0]
     return Trained(
         **curves, untrained=untrained, validation_nll=validation_nll,
         validation_steps=validation_steps, test_nll=test_nll, test_steps=test_steps,
         shuffled_nll=shuffled,
     )  # fmt: skip
+
+
+def _keys(config: ComparisonConfig) -> jax.Array:
+    return jnp.stack([jax.random.key(seed) for seed in config.seeds])
+
+
+def _watch(config: ComparisonConfig, texts: Texts) -> tuple[jax.Array, jax.Array]:
+    """Inputs and labels of the validation documents: what heuristics are calibrated on."""
+    inputs, labels, _ = whole_batches(config, texts.validation)
+    return jnp.asarray(inputs), jnp.asarray(labels)
 
 
 def realised_mix(
@@ -182,7 +216,7 @@ def _labels(windows: Windows) -> Int[np.ndarray, "M T"]:
     return np.where(windows.mask, windows.tokens, IGNORED)
 
 
-def _whole(config: ComparisonConfig, windows: Windows):
+def whole_batches(config: ComparisonConfig, windows: Windows):
     """Inputs and labels filled up to whole batches with rows that are not scored; real rows."""
     rows = ((0, -len(windows) % config.batch_size), (0, 0))
     inputs = np.pad(windows.inputs, rows)

@@ -3,10 +3,34 @@
 from dataclasses import dataclass
 
 from ponderttt.experiments.allocation import AllocationConfig
+from ponderttt.experiments.oracle.token_level import TokenOracleConfig
+
+LARGER = {
+    "batch_size": 8, "max_length": 128, "hidden_dim": 64, "num_layers": 4, "horizon": 32,
+}  # fmt: skip
+"""As the published comparison's."""
 
 
 @dataclass(frozen=True)
 class OracleConfig(AllocationConfig):
-    """What to read in every way, and with which model."""
+    """What to read in every way, and with which model; and what the oracle of tokens is asked."""
 
     streams: tuple[str, ...] = ("mixed", "python")
+    token_batches: int = 2
+    """Batches of test documents of the small model whose single tokens are tried at every K."""
+    sample_positions: int = 8
+    """Tokens of each."""
+    token_steps: int = 6
+    """Training steps of that model."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.tokens()
+
+    def tokens(self) -> TokenOracleConfig:
+        """The oracle of single tokens; a model that is trained for longer is a larger one."""
+        size = {} if self.token_steps < 50 else LARGER
+        return TokenOracleConfig(
+            max_batches=self.token_batches, sample_positions=self.sample_positions,
+            train_steps=self.token_steps, seed=self.seed, **size,
+        )  # fmt: skip

@@ -13,7 +13,7 @@ from ponderttt.experiments.allocation import Setting
 from ponderttt.experiments.contest import Calibrated, Outcome, play
 from ponderttt.experiments.equal_cost import Curve, count
 from ponderttt.experiments.methods import uninformed
-from ponderttt.experiments.oracle import tables
+from ponderttt.experiments.oracle import tables, token_level
 from ponderttt.experiments.oracle.config import OracleConfig
 from ponderttt.experiments.result import Result
 from ponderttt.models.lm import TransformerLM
@@ -43,6 +43,7 @@ class Searched(NamedTuple):
 
 def run(config: OracleConfig) -> Result:
     """Read every stream's test documents in every way; see `tables` for what comes back."""
+    tokens = token_level.run(config.tokens())
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     searched = [_search(setting, config) for setting in config.settings(lm)]
 
@@ -64,6 +65,7 @@ def run(config: OracleConfig) -> Result:
             "one_step": each(lambda one: tables.one_step(one, budgets)),
             "controls": each(tables.controls),
             "tuning": each(lambda one: one.setting.tuned.assign(stream=one.setting.stream)),
+            **{name: table for name, table in tokens.items() if name != "tokens"},
         },
         scalars={
             "test_documents": count(documents),

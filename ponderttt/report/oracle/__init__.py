@@ -13,3 +13,4 @@ from ponderttt.report.oracle.tables import available as available
 from ponderttt.report.oracle.tables import check as check
 from ponderttt.report.oracle.tables import conclusions as conclusions
 from ponderttt.report.oracle.tables import fixed as fixed
+from ponderttt.report.oracle.tokens import token_oracle as token_oracle

@@ -2,6 +2,7 @@
 
 from ponderttt.experiments.result import Result
 from ponderttt.report.claims import ABOVE_ZERO, CORRELATED, NOT_WORSE, Claim, Evidence, paired_gain
+from ponderttt.report.oracle.tokens import token_claims
 
 
 def claims(result: Result) -> list[Claim]:
@@ -23,7 +24,7 @@ def claims(result: Result) -> list[Claim]:
                 paired_gain(paired["oracle_loss"] - paired["greedy_loss"]),
             ),
         ]
-    return [*found, *_differences(result), *_difficulty(result)]
+    return [*found, *_differences(result), *_difficulty(result), *token_claims(result.tables)]
 
 
 def _differences(result: Result) -> list[Claim]:
