@@ -16,7 +16,13 @@ from ponderttt.inner import (
     reconstruction_loss,
 )
 from ponderttt.inner import limit as limits
-from ponderttt.inner.closed_form import chunkwise, closed_form, effective_rate
+from ponderttt.inner.closed_form import (
+    _halves_joined,
+    _unit_lower_inverse,
+    chunkwise,
+    closed_form,
+    effective_rate,
+)
 from ponderttt.inner.fast_weights import gelu_and_slope
 from ponderttt.inner.mini_batch import Rates, begin, dual, primal
 from ponderttt.inner.objectives import layer_norm, weighted_gradient
@@ -218,6 +224,33 @@ def test_derivatives_of_the_closed_forms_are_those_of_the_loop(method):
         for m in (method, "primal")
     ]
     same(*grads, 1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 16, 32])
+def test_the_inverse_and_its_derivatives_are_those_of_the_substitution(precision, size):
+    dtype, tolerance = precision
+    rng = np.random.default_rng(size)
+    lower, moved, pulled = (
+        jnp.asarray(0.3 * rng.normal(size=(3, size, size)), dtype) for _ in range(3)
+    )
+
+    def through(inverse):
+        return lambda lower: inverse(jnp.tril(lower, -1))
+
+    found = []
+    for inverse in (_unit_lower_inverse, _halves_joined):
+        value, tangent = jax.jvp(through(inverse), (lower,), (moved,))
+        (cotangent,) = jax.vjp(through(inverse), lower)[1](pulled)
+        found.append((value, tangent, cotangent))
+    (value, tangent, cotangent), substituted = found
+    same((value, tangent), substituted[:2], tolerance)
+    np.testing.assert_allclose(cotangent, substituted[2], atol=tolerance * 100)  # 0 for size 1
+    eye = jnp.broadcast_to(jnp.eye(size, dtype=dtype)[None], lower.shape)
+    same(value @ (eye + jnp.tril(lower, -1)), eye, 10 * tolerance)
+    if dtype == jnp.float64:
+        step = 1e-5
+        near = [through(_unit_lower_inverse)(lower + way * step * moved) for way in (1, -1)]
+        np.testing.assert_allclose(tangent, (near[0] - near[1]) / (2 * step), atol=1e-6)
 
 
 @pytest.mark.parametrize("model", FAST_WEIGHTS)

@@ -1,6 +1,7 @@
 """Analytic FLOPs of the transformer with TTT layers against the compiler's count, unrolled."""
 
 import dataclasses
+import doctest
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ponderttt.evaluation import compute_model_flops
+from ponderttt.evaluation import compute_model_flops, iterative_costs
 from ponderttt.evaluation.iterative_costs import (
     block_flops,
     halting_flops,
@@ -241,6 +242,10 @@ def test_the_seeds_call():
     assert flops["inner_steps"] == 3 * 256 * 3 * 4 * 8 * 10 * 64 * 64
     forward = compute_model_flops(SEEDS, seq_len=256, num_steps=4)
     assert flops == {name: pytest.approx(3 * value) for name, value in forward.items()}
+
+
+def test_the_examples_hold():
+    assert doctest.testmod(iterative_costs).failed == 0
 
 
 def test_more_steps_more_tokens_and_a_policy_cost_more():

@@ -35,10 +35,11 @@ def by_policy(policy: Policy) -> Allocate:
                 f"{config.mini_batch}"
             )
         b, t = context.input_ids.shape
-        reads = isinstance(policy, ThresholdPolicy)
-        if reads and context.before is not None:
-            return context.before
-        seen = observe(context, policy) if reads else _blank(b, t)
+        seen = _blank(b, t)
+        if isinstance(policy, ThresholdPolicy):
+            if context.before is not None:
+                return context.before
+            seen = observe(context, policy)
         state = policy.init(key)
         keys = jax.random.split(key, (b, t))
         act = jax.vmap(jax.vmap(lambda seen, key: policy.act(state, seen, key)[0]))

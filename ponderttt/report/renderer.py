@@ -92,7 +92,7 @@ def zero_rule(channel: str) -> alt.Chart:
     )
 
 
-def save_pictures(charts: Mapping[str, alt.TopLevelMixin], folder: Path) -> list[Path]:
+def save_pictures(charts: Mapping[str, Any], folder: Path) -> list[Path]:
     """Each chart as `<name>.png` and as `<name>.html`, which draws without a network."""
     written = []
     for name, chart in charts.items():

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from flax import nnx
@@ -37,16 +36,16 @@ def efficiency(
     for fast_weight in ("linear", "mlp"):
         shape = dataclasses.replace(model, fast_weight=fast_weight)
         weights = nnx.state(IterativeTransformerTTT(shape), nnx.Param)
-        for name, steps in [*((f"K{k}", k) for k in model.step_options), ("mixed", mixed)]:
-            read = _reader(_bounded(shape, int(np.max(steps))))
-            taken = jnp.broadcast_to(jnp.asarray(steps), some.shape)
-            ledgers = token_ledgers(shape, float(np.mean(steps)), decision=0.0)
+        uniform = {f"K{k}": np.full(some.shape, k) for k in model.step_options}
+        for name, steps in (uniform | {"mixed": mixed}).items():
+            read = _reader(_bounded(shape, int(steps.max())))
+            ledgers = token_ledgers(shape, float(steps.mean()), decision=0.0)
             rows.append(
                 {
                     "fast_weight": fast_weight,
                     "steps": name,
-                    "mean_steps": float(np.mean(steps)),
-                    "microseconds": 1e6 * _median(read, weights, some, taken) / some.size,
+                    "mean_steps": float(steps.mean()),
+                    "microseconds": 1e6 * _median(read, weights, some, steps) / some.size,
                     "adapter_flops": float(ledgers.adapter),
                     "model_flops": float(ledgers.model),
                     "policy_in_steps": policy_step_ratio(shape),

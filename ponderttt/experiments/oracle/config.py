@@ -1,6 +1,7 @@
 """Parameters of the oracle experiment."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ponderttt.experiments.allocation import AllocationConfig
 from ponderttt.experiments.oracle.token_level import TokenOracleConfig
@@ -29,7 +30,7 @@ class OracleConfig(AllocationConfig):
 
     def tokens(self) -> TokenOracleConfig:
         """The oracle of single tokens; a model that is trained for longer is a larger one."""
-        size = {} if self.token_steps < 50 else LARGER
+        size: dict[str, Any] = {} if self.token_steps < 50 else LARGER
         return TokenOracleConfig(
             max_batches=self.token_batches, sample_positions=self.sample_positions,
             train_steps=self.token_steps, seed=self.seed, **size,

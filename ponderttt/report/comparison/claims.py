@@ -27,7 +27,8 @@ def claims(result: Result) -> list[Claim]:
 
 def _learned(result: Result) -> list[Claim]:
     table = result.tables["methods"]
-    fall = math.log(result.scalars["untrained_perplexity"]) - table["test_loss"] - math.log(10)
+    untrained = float(result.scalars["untrained_perplexity"])
+    fall = math.log(untrained) - table["test_loss"] - math.log(10)
     nan = float("nan")
     return [
         Claim(

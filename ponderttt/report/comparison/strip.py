@@ -19,7 +19,9 @@ from ponderttt.report.explorer import (
 def strip(result: Result) -> alt.LayerChart:
     """One passage under each adaptive method (first seed); hover for steps and loss."""
     table = result.tables["strip"]
-    data = pd.DataFrame([_row(name, rows) for name, rows in table.groupby("method", sort=False)])
+    data = pd.DataFrame(
+        [_row(str(name), rows) for name, rows in table.groupby("method", sort=False)]
+    )
     names, lines = list(data["method"]), int(data["lines"].max())
     method = alt.param(
         name="method", value=names[0], bind=alt.binding_select(options=names, name="method: ")

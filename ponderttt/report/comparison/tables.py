@@ -17,7 +17,7 @@ def methods(result: Result) -> markdown.Markdown:
     table = result.tables["methods"]
     rows = [
         [
-            label(row["method"]),
+            label(str(row["method"])),
             _number(row["target"], "g"),
             f"{row['steps']:.2f}",
             f"{row['test_loss']:.4f}",
@@ -47,7 +47,7 @@ def methods(result: Result) -> markdown.Markdown:
         "options drawn as often at random tokens. FLOPs count K steps taken one by one; the "
         "closed form of linear fast weights takes any K at one price, so µs do not follow them. "
         "Area under the frontier, in nats of loss below the worst method: "
-        + ", ".join(f"{name.replace('_', ' ')} {area:.4f}" for name, area in areas.items())
+        + ", ".join(f"{str(name).replace('_', ' ')} {area:.4f}" for name, area in areas.items())
         + ".",
     )
 

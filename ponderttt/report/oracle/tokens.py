@@ -1,6 +1,7 @@
 """The oracle page's part on single tokens: which K is best where, and what could be gained."""
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from ponderttt.experiments.result import Result
@@ -76,12 +77,10 @@ def draw(tables: dict[str, pd.DataFrame]) -> alt.HConcatChart:
 def difficulty(tokens: pd.DataFrame, optimal: pd.DataFrame) -> alt.Chart:
     """Which K is best among tokens of each tenth of difficulty."""
     names = list(optimal["option"])
-    best = tokens[names].to_numpy().argmin(axis=1)
-    tenth = pd.qcut(tokens["difficulty"].rank(method="first"), 10, labels=False) + 1
-    counts = pd.crosstab(tenth, pd.Categorical.from_codes(best, names), normalize="index")
-    counts.index.name, counts.columns.name = "tenth", "option"
-    data = counts.stack().rename("share").reset_index()
-    data["option"] = data["option"].astype(str)
+    tenth = (10 * tokens["difficulty"].rank(method="first", pct=True)).apply(np.ceil).astype(int)
+    best = pd.DataFrame({"tenth": tenth, "option": tokens[names].idxmin(axis=1)})
+    data = best.value_counts(["tenth", "option"]).rename("share").reset_index()
+    data["share"] /= data.groupby("tenth")["share"].transform("sum")
     return (
         alt.Chart(data.round(4))
         .mark_bar()
