@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 PUBLIC = {
-    "ponderttt.models": ("PolicyNetwork",),
+    "ponderttt.models": ("PolicyNetwork", "HaltingPolicyNetwork", "IterativeTransformerTTT"),
     "ponderttt.policies": (
         "FeatureExtractor", "UniformPolicy", "RandomPolicy", "EntropyBasedPolicy",
         "LossBasedPolicy", "GradientNormBasedPolicy", "PerplexityBasedPolicy",
@@ -21,7 +21,7 @@ PUBLIC = {
 """Of DESIGN section 14, what is there so far and belongs to deciding."""
 
 
-@pytest.mark.parametrize("name", ["comparison", "costs", "gap", "metrics"])
+@pytest.mark.parametrize("name", ["comparison", "costs", "gap", "iterative_costs", "metrics"])
 def test_every_function_of_a_module_has_an_example_that_holds(name):
     module = importlib.import_module(f"ponderttt.evaluation.{name}")
     public = [
