@@ -7,7 +7,9 @@ import inspect
 import pytest
 
 PUBLIC = {
-    "ponderttt.models": ("PolicyNetwork", "HaltingPolicyNetwork", "IterativeTransformerTTT"),
+    "ponderttt.models": (
+        "PolicyNetwork", "HaltingPolicyNetwork", "IterativeTransformerTTT", "FastWeightLayer",
+    ),
     "ponderttt.policies": (
         "FeatureExtractor", "UniformPolicy", "RandomPolicy", "EntropyBasedPolicy",
         "LossBasedPolicy", "GradientNormBasedPolicy", "PerplexityBasedPolicy",

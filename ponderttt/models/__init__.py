@@ -3,6 +3,7 @@
 from ponderttt.models.adapters import NextToken as NextToken
 from ponderttt.models.adapters import Reconstruction as Reconstruction
 from ponderttt.models.adapters import ReconstructionLimit as ReconstructionLimit
+from ponderttt.models.fast_weight_layer import FastWeightLayer as FastWeightLayer
 from ponderttt.models.halting import HaltingPolicyNetwork as HaltingPolicyNetwork
 from ponderttt.models.iterative import IterativeTransformerTTT as IterativeTransformerTTT
 from ponderttt.models.iterative_config import (
