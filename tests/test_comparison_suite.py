@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ponderttt.data.wikitext import load_language
 from ponderttt.evaluation.comparison import holm
+from ponderttt.evaluation.statistics import two_way_interval
 from ponderttt.experiments import comparison
-from ponderttt.experiments.comparison import tables
+from ponderttt.experiments.comparison import significance, tables
 from ponderttt.experiments.comparison import training as trained_methods
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import CONTROLS, METHODS, SUITE, order_of, spec_of
+from ponderttt.experiments.comparison.run import _spec as control_spec
 from ponderttt.experiments.comparison.training import batch_order, realised_mix
 from ponderttt.experiments.full_comparison_suite import SuiteConfig, write_results
 from ponderttt.types import InputError
@@ -50,6 +53,11 @@ def test_every_method_that_chooses_by_token_brings_a_random_control():
         ({"source": "/nowhere"}, "unknown language source"),
         ({"test": "tokens"}, "unknown test"),
         ({"fast_weight": "cubic"}, "unknown fast_weight 'cubic'"),
+        (
+            {"fast_weight": "mlp", "methods": ("expected_lambda001_notarget",)},
+            "exact expectation over steps is known for linear",
+        ),
+        ({"hidden_dim": 200}, "hidden_dim is 200: expected an even number below 128"),
     ],
 )
 def test_bad_input_is_refused_before_any_compute(options, said):
@@ -73,11 +81,10 @@ def test_the_middle_blocks_have_ttt_layers():
 
 
 def test_realised_mix():
+    """Of each seed and layer alone, padding left out."""
     mask = np.array([[True, True, False]])
-    steps = np.array([[[[1.0, 8.0, 4.0]]]])  # S L M T
-    assert realised_mix(steps, mask, (1, 2, 4, 8)).tolist() == [0.5, 0, 0, 0.5]
-    mean = np.array([[[[3.0, 3.0, 0.0]]]])  # of an expectation: half way from 2 to 4
-    assert realised_mix(mean, mask, (1, 2, 4, 8)).tolist() == [0, 0.5, 0.5, 0]
+    steps = np.array([[[[1.0, 8.0, 4.0]], [[2.0, 2.0, 4.0]]]])  # S L M T
+    assert realised_mix(steps, mask, (1, 2, 4, 8)).tolist() == [[[0.5, 0, 0, 0.5], [0, 1, 0, 0]]]
 
 
 def test_every_epoch_reads_each_window_once_in_an_order_of_its_own():
@@ -98,40 +105,61 @@ def test_paired_tests_by_hand():
         for document in "abcd":
             base = rng.normal(5, 1)
             for name, gain in (("uniform_k4", 0.0), ("uniform_k1", 0.1), ("uniform_k2", -0.2)):
-                rows.append((name, seed, document, 10, base - gain, np.nan, 1.0))
-    columns = ["method", "seed", "document", "tokens", "loss", "shuffled", "steps"]
+                rows.append((name, seed, document, 10, base - gain, 1.0))
+    columns = ["method", "seed", "document", "tokens", "loss", "steps"]
     config = ComparisonConfig(methods=("uniform_k1", "uniform_k2", "uniform_k4"), seeds=(0, 1, 2))
-    found = tables.tests(config, pd.DataFrame(rows, columns=columns)).set_index("method")
+    found = significance.tests(config, pd.DataFrame(rows, columns=columns)).set_index("method")
     assert list(found.index) == ["uniform_k1", "uniform_k2"]
-    assert found.loc["uniform_k1", "document_difference"] == pytest.approx(-0.1)
-    assert found.loc["uniform_k2", "document_difference"] == pytest.approx(0.2)
+    assert found.loc["uniform_k1", "mean"] == pytest.approx(-0.1)
+    assert found.loc["uniform_k2", "mean"] == pytest.approx(0.2)
     assert found.loc["uniform_k1", "seeds_better"] == 3
     assert found.loc["uniform_k2", "seeds_better"] == 0
-    assert found.loc["uniform_k1", "samples"] == 12
-    assert found.loc["uniform_k1", "documents"] == 4
-    assert np.allclose(found["holm_p"], holm(found["wilcoxon_p"].to_numpy()))
-    assert found["wilcoxon_p"].max() < 0.001
+    assert (found["seeds"] == 3).all()
+    assert (found["documents"] == 4).all()
+    assert np.allclose(found["seed_p"], 0.25)  # 2 / 2^3
+    assert found["wilcoxon_p"].max() < 0.001  # which takes 12 samples for independent
+    assert np.allclose(found["holm_p"], holm(found["seed_p"].to_numpy()))
 
 
-def test_power_is_that_of_a_t_test():
-    """Against a simulation: 40 documents, a standard deviation of four times the effect."""
-    from scipy.stats import ttest_1samp
-
+def test_a_run_that_is_better_on_all_texts_is_one_run():
+    """Two seeds apart by 1 on a hundred texts: nothing is known of a third."""
     rng = np.random.default_rng(0)
-    seen = [ttest_1samp(rng.normal(0.005, 0.02, size=40), 0).pvalue < 0.05 for _ in range(2000)]
-    values = rng.normal(size=40)
-    values = 0.02 * (values - values.mean()) / values.std(ddof=1)
-    assert tables.power(values) == pytest.approx(np.mean(seen), abs=0.04)
+    table = np.array([[0.5], [-0.5]]) + 0.01 * rng.normal(size=(2, 100))
+    found = two_way_interval(table)
+    assert found.low < -0.4
+    assert found.high > 0.4
+    alike = two_way_interval(0.3 + 0.01 * rng.normal(size=(2, 100)))
+    assert alike.low > 0.29
+    one = two_way_interval(table[:1])
+    assert one.low > 0.49
+
+
+def test_the_two_way_interval_covers():
+    """Seeds, documents and noise drawn afresh: 95 % of intervals hold the truth, near enough."""
+    rng = np.random.default_rng(1)
+    held = []
+    for _ in range(200):
+        table = (
+            0.2 + rng.normal(size=(10, 1)) + rng.normal(size=(1, 40)) + rng.normal(size=(10, 40))
+        )
+        found = two_way_interval(table, resamples=400)
+        held.append(found.low <= 0.2 <= found.high)
+    assert 0.85 < np.mean(held) < 0.99
+
+
+def test_power_is_that_of_the_standard_error():
+    rng = np.random.default_rng(0)
+    seen = np.abs(rng.normal(0.005, 0.003, size=20_000)) > 1.96 * 0.003
+    assert significance.power(0.003) == pytest.approx(seen.mean(), abs=0.01)
+    assert np.isnan(significance.power(0.0))
 
 
 def test_the_uninformed_loss_is_on_the_line_through_the_uniform_methods():
-    rows = [("uniform_k1", 4.0), ("uniform_k4", 3.4), ("uniform_k8", 3.0)]
-    documents = pd.DataFrame(
-        [(name, loss, 10) for name, loss in rows], columns=["method", "loss", "tokens"]
-    )
-    assert tables._uninformed(documents, 2.5) == pytest.approx(3.7)
-    assert tables._uninformed(documents, 6.0) == pytest.approx(3.2)
-    assert np.isnan(tables._uninformed(documents, 9.0))
+    rows = [("uniform_k1", 4.0), ("uniform_k4", 3.3), ("uniform_k4", 3.5), ("uniform_k8", 3.0)]
+    seeds = pd.DataFrame(rows, columns=["method", "test_loss"])
+    assert tables._uninformed(seeds, 2.5) == pytest.approx(3.7)
+    assert tables._uninformed(seeds, 6.0) == pytest.approx(3.2)
+    assert np.isnan(tables._uninformed(seeds, 9.0))
 
 
 TINY = ComparisonConfig(
@@ -172,18 +200,29 @@ def test_a_whole_run(result):
     assert list(methods.index) == list(order_of(config.methods))
     assert methods.loc["uniform_k4", "steps"] == 4
     assert (methods["test_loss"] > 0).all()
-    for name in ("heuristic_entropy", "learned_lambda001_target4"):
-        own = methods.loc[name, "validation_steps"]
-        assert methods.loc[f"random_as_{name}", "steps"] == pytest.approx(own, rel=0.15)
     documents = found.tables["documents"]
     assert set(documents["document"]) <= {f"test {i}" for i in range(12)}
     per = documents.groupby("method")["tokens"].sum()
     assert per.nunique() == 1
     assert per.iloc[0] == 2 * found.scalars["test_tokens"]
-    assert {"random", "shuffled", "uniform_k4"} == set(found.tables["tests"]["against"])
-    shares = found.tables["allocation"].groupby(["method", "layer"])["share"].sum()
+    assert {"random", "uniform_k4"} == set(found.tables["tests"]["against"])
+    shares = found.tables["allocation"].groupby(["method", "seed", "layer"])["share"].sum()
     assert np.allclose(shares, 1)
     assert found.tables["history"]["step"].max() == config.steps
+
+
+@pytest.mark.parametrize("name", ["heuristic_entropy", "learned_lambda001_target4"])
+def test_a_random_control_draws_what_its_method_took_in_every_seed_and_layer(result, name):
+    _, config = result
+    corpus = load_language(config.source, vocab_size=config.vocab_size)
+    texts = trained_methods.load_texts(config, corpus)
+    own = trained_methods.train_method(config, name, spec_of(name), texts)  # read back
+    control = control_spec(config, f"random_as_{name}", {name: own}, texts)
+    means = (control.mixture * np.array([1, 2, 4, 8])).sum(axis=-1)
+    taken = own.validation_steps[..., texts.validation.mask].mean(axis=-1)
+    assert np.allclose(means, taken)
+    assert np.ptp(taken) > 0  # seeds differ, and so do their controls
+    assert control.kind == ("shared" if name == "heuristic_entropy" else "mixture")
 
 
 def test_a_finished_method_is_read_back(result, monkeypatch):
@@ -225,6 +264,33 @@ def test_the_page_draws_and_checks(result):
     for text in (page.methods, page.tests, page.efficiency, page.conclusions):
         assert "|" in text(found)
     assert "shares of options add up to 1: True" in page.check(found)
+
+
+def test_uniform_methods_alone_make_a_page(result):
+    """Without a method that looks at the text there is no strip, and nothing to be tested."""
+    from ponderttt.report import comparison as page
+
+    found, _ = result
+    only = {
+        name: table[table["method"] == "uniform_k4"] if "method" in table else table
+        for name, table in found.tables.items()
+    }
+    only["tests"] = pd.DataFrame()
+    alone = dataclasses.replace(found, tables=only)
+    for function in (page.versus, page.strip, page.tests, page.conclusions, page.check):
+        assert function(alone) is not None
+
+
+def test_the_strip_shows_the_steps_taken_on_each_token(result):
+    """The token read at position t + 1 is the one scored at t: its steps stand there."""
+    found, config = result
+    strip = found.tables["strip"]
+    assert (strip.groupby("method")["position"].max() == config.max_length - 2).all()
+    corpus = load_language(config.source, vocab_size=config.vocab_size)
+    texts = trained_methods.load_texts(config, corpus)
+    row = int(np.flatnonzero(texts.test.mask.all(axis=1))[0])
+    words = [corpus.tokenizer.decode([int(i)]) for i in texts.test.inputs[row]]
+    assert list(strip[strip["method"] == "heuristic_entropy"]["token"]) == words[1:]
 
 
 def test_the_command_takes_the_seeds_flags():

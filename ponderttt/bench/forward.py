@@ -8,7 +8,7 @@ import numpy as np
 
 from ponderttt.bench.peer import peer_process
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
-from ponderttt.bench.timing import interleaved, seconds
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.config import DecoderConfig
 from ponderttt.models.head import head_nll
 from ponderttt.models.lm import TransformerLM

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ponderttt.bench.row import Options, Row, lower_is_better
-from ponderttt.bench.timing import interleaved, seconds
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.config import DecoderConfig
 from ponderttt.models.head import head_nll
 

@@ -16,7 +16,7 @@ from ponderttt.bench.row import (
     straight_line,
     without_peer,
 )
-from ponderttt.bench.timing import interleaved, seconds
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import FAST_WEIGHTS, Views, adapt, learn, reconstruction_gradient
 from ponderttt.models.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer
 from ponderttt.models.ttt_layer import TTTConfig, TTTLayer

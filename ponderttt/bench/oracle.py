@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, lower_is_better
-from ponderttt.bench.timing import interleaved, seconds
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.hidden import hidden_states
 from ponderttt.models.lm import TransformerLM

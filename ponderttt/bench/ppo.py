@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better
-from ponderttt.bench.timing import interleaved, seconds
 from ponderttt.evaluation.costs import policy_flops, score_flops
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import adapt
 from ponderttt.models.adapters import NextToken, token_losses
 from ponderttt.models.config import DecoderConfig

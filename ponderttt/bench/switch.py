@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, straight_line
-from ponderttt.bench.timing import interleaved, seconds
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.adapters import NextToken
 from ponderttt.models.config import DecoderConfig
 from ponderttt.models.lm import TransformerLM

@@ -13,9 +13,9 @@ import numpy as np
 
 from ponderttt.bench.peer import peer_process
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
-from ponderttt.bench.timing import interleaved, seconds
 from ponderttt.evaluation.iterative_costs import model_flops
-from ponderttt.experiments.comparison.methods import spec_of
+from ponderttt.evaluation.timing import interleaved, seconds
+from ponderttt.experiments.comparison.methods import Spec
 from ponderttt.models.iterative_config import IterativeTransformerConfig
 from ponderttt.training.language import LanguageTrainingConfig, advance_seeds, start_seeds
 
@@ -42,7 +42,7 @@ def _training(model: IterativeTransformerConfig, mixture: tuple[float, ...], see
     rng = np.random.default_rng(0)
     shape = (seeds, 1, BATCH, model.max_length)
     ids = jnp.asarray(rng.integers(model.vocab_size, size=shape))
-    method = spec_of("random").method()._replace(mixture=jnp.asarray(mixture))
+    method = Spec("mixture", mixture).method(seeds, len(model.ttt_layer_indices))
     step = partial(advance_seeds, config, "mixture")
     watch = (ids[0, 0], ids[0, 0])
 

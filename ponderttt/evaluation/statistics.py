@@ -1,10 +1,11 @@
-"""Intervals that treat the document as the unit of analysis: its units are never independent."""
+"""Intervals by whole documents, whose units are never independent, and by whole seeds."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy.stats import bootstrap
 
 
@@ -60,3 +61,40 @@ def interval_by_source(
     """`cluster_interval` of one value a document; `sources` names the stratum of each."""
     groups = [group.to_numpy() for _, group in values.groupby(sources, sort=False)]
     return cluster_interval(groups, seed=seed)
+
+
+class TwoWay(NamedTuple):
+    """A mean over seeds and documents with its bootstrap interval and standard error."""
+
+    mean: float
+    low: float
+    high: float
+    error: float
+    seeds: int
+    documents: int
+
+
+def two_way_interval(
+    values: Float[np.ndarray, "S D"],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> TwoWay:
+    """Interval of the mean of a table of seeds and documents, both resampled, each on its own.
+
+    What one seed does on all documents is one draw of a training run, and what all seeds do on one
+    document is one draw of a text: neither alone tells what another run on other texts would do.
+    With one seed only documents are resampled. NaN bounds for fewer than two documents.
+    """
+    table = np.asarray(values, float)
+    seeds, documents = table.shape
+    mean = float(table.mean())
+    if documents < 2 or np.isnan(mean):
+        return TwoWay(mean, float("nan"), float("nan"), float("nan"), seeds, documents)
+    rng = np.random.default_rng(seed)
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    of_documents = rng.multinomial(documents, np.full(documents, 1 / documents), size=resamples)
+    means = np.einsum("rs,sd,rd->r", of_seeds, table, of_documents / documents, optimize=True)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return TwoWay(mean, float(low), float(high), float(means.std()), seeds, documents)

@@ -19,15 +19,18 @@ from ponderttt.types import InputError
 def sample_positions(
     mask: Bool[np.ndarray, "B T"], count: int, horizon: int, seed: int
 ) -> Int[np.ndarray, "B P"]:
-    """`count` positions of each document, drawn without repetition, with a horizon behind each."""
+    """`count` positions of each document, drawn without repetition, with a horizon behind each.
+
+    Not the first, where nothing has been read and nothing is known of the token's difficulty.
+    """
     lengths = mask.sum(axis=1)
-    if int(lengths.min()) < count + horizon:
+    if int(lengths.min()) < 1 + count + horizon:
         raise InputError(
             f"a document has {int(lengths.min())} tokens: {count} positions with {horizon} tokens "
-            f"behind them need {count + horizon}; sample fewer positions or read longer documents"
+            f"behind them need {1 + count + horizon}; sample fewer or read longer documents"
         )
     rng = np.random.default_rng(seed)
-    drawn = [rng.choice(n - horizon, size=count, replace=False) for n in lengths]
+    drawn = [1 + rng.choice(n - horizon - 1, size=count, replace=False) for n in lengths]
     return np.sort(np.stack(drawn), axis=1)
 
 

@@ -35,6 +35,8 @@ class Context(NamedTuple):
     input_ids: Int[Array, "B T"]
     before: Allocation | None
     """What the TTT layer below was told."""
+    number: int
+    """Which TTT layer it is, from 0."""
 
 
 Allocate = Callable[[Context, PRNGKeyArray], Allocation]
@@ -157,7 +159,8 @@ class IterativeTransformerTTT(nnx.Module):
             if isinstance(block.mixer, TTTMixer):
                 here = jax.random.fold_in(key, len(told))
                 before = told[-1] if told else None
-                told.append(allocate(Context(self, block.mixer, h, x, input_ids, before), here))
+                context = Context(self, block.mixer, h, x, input_ids, before, len(told))
+                told.append(allocate(context, here))
                 h = h + block.mixer(x, told[-1])
             else:
                 h = h + block.mixer(x)

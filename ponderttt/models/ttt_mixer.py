@@ -37,9 +37,10 @@ class Allocation(NamedTuple):
 class TTTMixer(nnx.Module):
     """Views `q, k, v` of each token, fast weights that learn `k -> v`, and what they say of `q`.
 
-    Keys and queries have norm 1 in every head, so that one inner rate suits all tokens and no
-    number of steps diverges. A token is learned from before its query is answered (which is causal:
-    its views come from tokens up to it), a longer mini-batch after.
+    Keys and queries have norm 1 in every head, so that one inner rate suits all tokens: linear fast
+    weights without a norm then converge at any rate below 1. A token is learned from before its
+    query is answered (which is causal: its views come from tokens up to it), a longer mini-batch
+    after.
     """
 
     def __init__(self, config: IterativeTransformerConfig, *, rngs: nnx.Rngs):

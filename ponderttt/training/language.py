@@ -17,30 +17,35 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ponderttt.models.iterative import (
     Allocate,
+    Context,
     IterativeTransformerTTT,
     drawn_halting,
     mixed_halting,
 )
 from ponderttt.models.iterative_config import IterativeTransformerConfig
-from ponderttt.policies import RandomPolicy
+from ponderttt.models.ttt_mixer import Allocation
 from ponderttt.policies.thresholds import HEURISTICS
 from ponderttt.policies.token_level import by_policy, signal_of
 from ponderttt.training.reinforce import Baseline, credit, price, surrogate
 from ponderttt.types import IGNORED, InputError
 
-Kind = Literal["mixture", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"]
+Kind = Literal[
+    "mixture", "shared", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"
+]
+"""`mixture` draws the steps of each TTT layer, `shared` once for all of them, as heuristics do."""
 
 
 class Method(NamedTuple):
     """What tells methods of one kind apart: arrays, so that they share a program.
 
-    `mixture` [A] is what options are drawn from, or what a heuristic's thresholds are calibrated
-    to; `weight` and `target` (NaN: none) make the penalty of a learned policy.
+    `mixture` is what options are drawn from at each TTT layer, or what a heuristic's thresholds are
+    calibrated to; `weight` and `target` (NaN: none) make the penalty of a learned policy. Each has
+    an axis of seeds in front where several are trained.
     """
 
-    mixture: Float[Array, "A"]
-    weight: Float[Array, ""]
-    target: Float[Array, ""]
+    mixture: Float[Array, "*S L A"]
+    weight: Float[Array, "*S"]
+    target: Float[Array, "*S"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,20 @@ class LanguageTrainingConfig:
         for name in ("steps", "batch_size", "seeds_at_once"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+
+    def check(self, kind: Kind) -> None:
+        """An `InputError` where a model of this shape cannot be trained this way."""
+        model = self.model
+        exact = model.fast_weight == "linear" and not model.norm and model.mini_batch == 1
+        if kind == "expected" and not exact:
+            raise InputError(
+                "the exact expectation over steps is known for linear fast weights without a norm, "
+                "token by token: leave out the methods expected_*, or set fast_weight=linear"
+            )
+        if kind not in ("mixture", "shared", "expected") and model.mini_batch > 1:
+            raise InputError(
+                f"mini_batch is {model.mini_batch}: policies are trained token by token; expected 1"
+            )
 
     def optimiser(self) -> optax.GradientTransformation:
         """One for the language model, one for the halting networks: neither clips the other."""
@@ -128,9 +147,22 @@ def allocator(
         return drawn_halting
     if kind == "expected":
         return mixed_halting
-    if kind == "mixture":
-        return by_policy(RandomPolicy(method.mixture, config.actions))
+    if kind in ("mixture", "shared"):
+        return partial(_drawn, method.mixture, kind == "shared")
     return by_policy(HEURISTICS[kind](thresholds, config.actions))
+
+
+def _drawn(
+    mixture: Float[Array, "L A"], shared: bool, context: Context, key: PRNGKeyArray
+) -> Allocation:
+    """An option for every token alike; `shared`: the layers above take the first one's."""
+    if shared and context.before is not None:
+        return context.before
+    b, t = context.input_ids.shape
+    logits = jnp.log(mixture[context.number])
+    shape = (b, t // context.model.config.mini_batch)
+    action = jax.random.categorical(key, logits, shape=shape)
+    return Allocation(jnp.asarray(context.model.config.step_options)[action], action=action)
 
 
 def objective(
@@ -141,7 +173,8 @@ def objective(
 
     Of the learned kind: the language model's loss, and REINFORCE's surrogate for the halting
     networks, whose reward is minus the loss of the token that the decision came before. Of the
-    expected kind: the loss at the expected fast weights, and the penalty itself.
+    expected kind: the loss at the expected fast weights, and the penalty's slope times the mean
+    steps, whose gradient is the penalty's.
     """
     inputs, labels = batch
     model = nnx.merge(graph, params)
@@ -164,10 +197,7 @@ def objective(
         )  # fmt: skip
         action = jnp.stack([told.action for told in reading.allocations])
         log_prob = jnp.sum(jnp.take_along_axis(log_probs, action[..., None], axis=-1), (0, -1))
-        size = config.model.mini_batch  # a unit's decision is credited with what follows the unit
-        total = total + surrogate(
-            log_prob, advantage[:, size - 1 :: size], mask[:, size - 1 :: size]
-        )
+        total = total + surrogate(log_prob, advantage, mask)
     if kind == "expected":
         cost = price(jax.lax.stop_gradient(mean_steps), method.weight, method.target)
         total = total + cost * mean_steps
@@ -204,7 +234,7 @@ def calibrated(
     model = nnx.merge(graph_of(config.model), learner.params)
     signal = signal_of(kind, model, inputs)
     values = jnp.where(labels != IGNORED, signal, jnp.nan)
-    shares = jnp.clip(jnp.cumsum(method.mixture)[:-1], 0.0, 1.0)
+    shares = jnp.clip(jnp.cumsum(method.mixture[0])[:-1], 0.0, 1.0)
     return learner._replace(thresholds=jnp.nanquantile(values, shares))
 
 
@@ -244,11 +274,11 @@ def advance_seeds(
 ) -> tuple[Learner, Progress]:  # fmt: skip
     """Every seed's next training steps, on batches of its own; thresholds are set first."""
 
-    def one(learner, inputs, labels, key):
+    def one(learner, method, inputs, labels, key):
         learner = calibrated(config, kind, learner, method, *validation)
         return advance(config, kind, learner, method, inputs, labels, key)
 
-    return _over_seeds(config, one, learners, inputs, labels, keys)
+    return _over_seeds(config, one, learners, method, inputs, labels, keys)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -259,11 +289,11 @@ def score_seeds(
 ) -> tuple[Float[Array, "S n B T"], Int[Array, "S n L B N"]]:  # fmt: skip
     """`score` of every seed on the same documents, thresholds set on validation first."""
 
-    def one(learner, key):
+    def one(learner, method, key):
         learner = calibrated(config, kind, learner, method, *validation)
         return score(config, kind, learner, method, inputs, labels, key)
 
-    return _over_seeds(config, one, learners, keys)
+    return _over_seeds(config, one, learners, method, keys)
 
 
 def count_parameters(config: IterativeTransformerConfig) -> int:

@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
+
 from ponderttt.data.language_files import check_language
 from ponderttt.evaluation.comparison import smallest_wilcoxon_p
 from ponderttt.experiments.checks import check_choices, check_numbers
-from ponderttt.experiments.comparison.methods import CONTROLS, METHODS
+from ponderttt.experiments.comparison.methods import CONTROLS, METHODS, spec_of
 from ponderttt.models.iterative_config import IterativeTransformerConfig
 from ponderttt.training.language import LanguageTrainingConfig
 from ponderttt.types import InputError
@@ -40,8 +42,9 @@ class ComparisonConfig:
     tokenizer: str = "bpe"
     """bpe: byte-level, `vocab_size` tokens, trained on the training split; or a known name."""
     vocab_size: int = 4096
-    test: Literal["documents", "seeds"] = "documents"
-    """What a sample of the significance tests is: a document of a seed, or a seed."""
+    test: Literal["auto", "seeds", "documents"] = "auto"
+    """What p-values are corrected: over seeds where there are several (`seeds`: refuse too few to
+    reach 0.05), or over every seed and document."""
 
     def __post_init__(self):
         check_choices(self, "methods", "seeds")
@@ -58,18 +61,24 @@ class ComparisonConfig:
             raise InputError(f"seeds {list(self.seeds)}: expected whole numbers of 0 or more")
         check_language(self.source)
         self._check_test()
-        self.training()
+        if self.hidden_dim % min(64, self.hidden_dim // 2):
+            raise InputError(
+                f"hidden_dim is {self.hidden_dim}: expected an even number below 128, or a "
+                "multiple of 64, the width of a head"
+            )
+        for name in self.methods:
+            self.training().check(spec_of(name).kind)
 
     def _check_test(self) -> None:
-        if self.test not in ("documents", "seeds"):
-            raise InputError(f"unknown test {self.test!r}: expected documents or seeds")
+        if self.test not in ("auto", "seeds", "documents"):
+            raise InputError(f"unknown test {self.test!r}: expected auto, seeds or documents")
         tests, least = max(1, len(self.methods) - 1), smallest_wilcoxon_p(len(self.seeds))
         if self.test == "seeds" and least >= ALPHA / tests:
             needed = 1 + math.floor(1 - math.log2(ALPHA / tests))
             raise InputError(
                 f"{len(self.seeds)} seeds: a signed-rank test over them never gives p below "
                 f"{least:.3g}, and {tests} comparisons need {ALPHA / tests:.2g}; expected "
-                f"{needed} seeds or more, or test=documents"
+                f"{needed} seeds or more, or another test"
             )
 
     @property
@@ -94,6 +103,8 @@ class ComparisonConfig:
 
     def training(self, **options) -> LanguageTrainingConfig:
         """How each method is trained; `options` are the model's."""
+        together = 1 if jax.default_backend() == "cpu" else len(self.seeds)  # memory allows it
         return LanguageTrainingConfig(
-            self.model(**options), steps=self.steps, batch_size=self.batch_size
-        )
+            self.model(**options), steps=self.steps, batch_size=self.batch_size,
+            seeds_at_once=together,
+        )  # fmt: skip

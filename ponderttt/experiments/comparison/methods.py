@@ -14,20 +14,31 @@ from ponderttt.training.language import Kind, Method
 class Spec:
     """How a method decides: `mixture` over K1 K2 K4 K8, or `weight` and `target` of the penalty.
 
-    `model` are options of the transformer that only this method has.
+    A mixture is one for all, or one for each seed and TTT layer [S, L, A]. `model` are options of
+    the transformer that only this method has.
     """
 
     kind: Kind
-    mixture: tuple[float, ...] = DEFAULT_MIX
+    mixture: Any = DEFAULT_MIX
     weight: float = 0.0
     target: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
 
-    def method(self) -> Method:
-        """The arrays that tell it apart from other methods of its kind."""
+    def method(self, seeds: int, layers: int) -> Method:
+        """The arrays that tell it apart from other methods of its kind, for so many seeds."""
+        mixture = jnp.asarray(self.mixture, jnp.float32)
+        if mixture.ndim == 1:
+            mixture = mixture[None, None]
         target = math.nan if self.target is None else self.target
-        numbers = (self.mixture, self.weight, target)
-        return Method(*(jnp.asarray(number, jnp.float32) for number in numbers))
+        return Method(
+            jnp.broadcast_to(mixture, (seeds, layers, mixture.shape[-1])),
+            jnp.full(seeds, self.weight, jnp.float32),
+            jnp.full(seeds, target, jnp.float32),
+        )
+
+    def control(self, mixture: Any) -> "Spec":
+        """Its random control: as many steps of each kind, drawn as its own are laid out."""
+        return Spec("mixture" if self.kind == "learned" else "shared", mixture, model=self.model)
 
     @property
     def adaptive(self) -> bool:

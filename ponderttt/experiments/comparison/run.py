@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ponderttt.data.wikitext import load_language
-from ponderttt.experiments.comparison import tables
+from ponderttt.experiments.comparison import significance, tables
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import RANDOM, Spec, order_of, spec_of
 from ponderttt.experiments.comparison.timing import efficiency
@@ -32,16 +32,19 @@ def run(config: ComparisonConfig) -> Result:
         found[name] = train_method(config, name, _spec(config, name, found, texts), texts)
     model = config.model(vocab_size=len(corpus.tokenizer))
     documents = tables.documents(config, found, texts)
+    seeds = tables.seeds(model, documents)
     costs = efficiency(config, model, texts)
-    methods = tables.timed(config, tables.methods(config, model, found, documents), costs)
+    methods = tables.methods(found, documents, seeds, texts)
+    methods = tables.timed(config, methods, costs)
     return Result(
         name="comparison",
         config=dataclasses.asdict(config),
         tables={
             "methods": methods,
-            "tests": tables.tests(config, documents),
+            "tests": significance.tests(config, documents),
             "documents": documents,
-            "allocation": tables.allocation(model, found, texts),
+            "seeds": seeds,
+            "allocation": tables.allocation(config, model, found, texts),
             "history": tables.history(config, found),
             "strip": tables.strip(found, texts),
             "frontier": tables.frontier(methods),
@@ -64,7 +67,8 @@ def _spec(config: ComparisonConfig, name: str, found: dict[str, Trained], texts:
     """How `name` decides; a random control draws what its method took on validation documents."""
     if not name.startswith(RANDOM):
         return spec_of(name)
-    steps = found[name.removeprefix(RANDOM)].validation_steps
+    own = name.removeprefix(RANDOM)
     options = config.model().step_options
-    mix = realised_mix(steps, texts.validation.mask, options)
-    return Spec("mixture", tuple(float(share) for share in mix))
+    return spec_of(own).control(
+        realised_mix(found[own].validation_steps, texts.validation.mask, options)
+    )

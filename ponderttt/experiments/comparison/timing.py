@@ -1,84 +1,85 @@
-"""What a decision costs in seconds: the same model with all tokens at one K, and at mixed ones."""
+"""What reading costs in seconds: at each K, and with each way of deciding."""
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from flax import nnx
 
 from ponderttt.evaluation.iterative_costs import policy_step_ratio, token_ledgers
+from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.training import Texts
-from ponderttt.models.iterative import IterativeTransformerTTT, given
+from ponderttt.models.iterative import Allocate, IterativeTransformerTTT, given
 from ponderttt.models.iterative_config import IterativeTransformerConfig
-from ponderttt.training.language import graph_of
+from ponderttt.training.language import Kind, Method, allocator, graph_of
 
-REPEATS = 5
+ROWS: dict[Kind, str] = {
+    "mixture": "at random", "shared": "at random", "learned": "halting network",
+    "expected": "halting network", "entropy": "by entropy", "loss": "by entropy",
+    "perplexity": "by entropy", "gradient_norm": "by gradient norm",
+}  # fmt: skip
+"""Which row of the table tells the time of a method of each kind."""
 
 
 def efficiency(
     config: ComparisonConfig, model: IterativeTransformerConfig, texts: Texts
 ) -> pd.DataFrame:
-    """Seconds and FLOPs a token of reading at each K, for both forms of the fast weights.
+    """Microseconds and FLOPs a token of reading and scoring one batch; for both fast weights.
 
-    Linear without a norm goes by the closed form, mlp by K masked steps; `mixed` gives every token
-    a K of its own. Median of repeats, each over one batch. `policy_in_steps` and `lstm_in_steps`:
-    what a decision of the halting network, and of the bidirectional LSTM that the seeds describe
-    (it sees the future, and is in no comparison), costs in inner steps.
+    Linear without a norm goes by the closed form, mlp by K masked steps. All ways are timed in
+    turns. `policy_in_steps` and `lstm_in_steps`: what a decision of the halting network, and of the
+    bidirectional LSTM that the seeds describe (it sees the future, and is in no comparison), costs
+    in inner steps.
     """
-    some = texts.test.inputs[: config.batch_size]
-    mixed = np.random.default_rng(0).choice(model.step_options, size=some.shape)
-    rows = []
+    some = texts.test.tokens[: config.batch_size]
+    rows, ways = [], {}
     for fast_weight in ("linear", "mlp"):
         shape = dataclasses.replace(model, fast_weight=fast_weight)
         weights = nnx.state(IterativeTransformerTTT(shape), nnx.Param)
-        uniform = {f"K{k}": np.full(some.shape, k) for k in model.step_options}
-        for name, steps in (uniform | {"mixed": mixed}).items():
-            read = _reader(_bounded(shape, int(steps.max())))
-            ledgers = token_ledgers(shape, float(steps.mean()), decision=0.0)
+        allocates = {f"K{k}": (_bounded(shape, k), given(k)) for k in shape.step_options}
+        even = Method(
+            jnp.full((len(shape.ttt_layer_indices), 4), 0.25), jnp.zeros(()), jnp.zeros(())
+        )
+        for kind in ("mixture", "learned", "entropy", "gradient_norm"):
+            allocate = allocator(kind, shape, even, jnp.zeros(len(shape.step_options) - 1))
+            allocates[ROWS[kind]] = (shape, allocate)
+        for name, (bounded, allocate) in allocates.items():
+            ways[fast_weight, name] = seconds(_reader(bounded, allocate), weights, some)
+            mean = float(name[1:]) if name[0] == "K" else float(np.mean(shape.step_options))
+            ledgers = token_ledgers(shape, mean, decision=0.0)
             rows.append(
                 {
                     "fast_weight": fast_weight,
                     "steps": name,
-                    "mean_steps": float(steps.mean()),
-                    "microseconds": 1e6 * _median(read, weights, some, steps) / some.size,
+                    "mean_steps": mean,
                     "adapter_flops": float(ledgers.adapter),
                     "model_flops": float(ledgers.model),
                     "policy_in_steps": policy_step_ratio(shape),
                     "lstm_in_steps": policy_step_ratio(shape, lstm=True),
                 }
             )
-    return pd.DataFrame(rows)
+    times = interleaved(ways)
+    table = pd.DataFrame(rows)
+    taken = [times[way] for way in zip(table["fast_weight"], table["steps"], strict=True)]
+    return table.assign(microseconds=1e6 * np.asarray(taken) / some.size)
 
 
 def _bounded(shape: IterativeTransformerConfig, most: int) -> IterativeTransformerConfig:
-    """The same with options up to `most`: what is never taken is not paid for."""
-    options = tuple(k for k in shape.step_options if k <= most)
+    """The same with steps up to `most`: what is never taken is not paid for."""
     return dataclasses.replace(
-        shape, max_steps=most, step_options=options, target_avg_steps=None, use_learned_policy=False
+        shape, max_steps=most, step_options=(most,), target_avg_steps=None, use_learned_policy=False
     )
 
 
-def _reader(shape: IterativeTransformerConfig):
+def _reader(shape: IterativeTransformerConfig, allocate: Allocate):
     graph = graph_of(shape)
 
     @jax.jit
-    def read(weights, inputs, steps):
+    def read(weights, tokens):
         model = nnx.merge(graph, weights)
-        return model.read(inputs, given(steps), jax.random.key(0)).hidden
+        return model.loss(model.read(tokens, allocate, jax.random.key(0)).hidden, tokens)[0]
 
     return read
-
-
-def _median(run: Callable, *arguments) -> float:
-    jax.block_until_ready(run(*arguments))  # compiles
-    taken = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(run(*arguments))
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)

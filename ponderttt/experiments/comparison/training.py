@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ponderttt.data.wikitext import LanguageCorpus, Windows
 from ponderttt.experiments.comparison.config import ComparisonConfig
@@ -17,6 +17,7 @@ from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_
 from ponderttt.training.language import (
     LanguageTrainingConfig,
     Learner,
+    Method,
     advance_seeds,
     score_seeds,
     start_seeds,
@@ -28,7 +29,8 @@ AT_ONCE = 25
 
 _MODELS = ("attention", "halting", "head", "iterative", "iterative_config", "ttt_mixer")
 _CODE = code_fingerprint(
-    "types.py", "inner", *(f"models/{name}.py" for name in _MODELS),
+    "types.py", "experiments/comparison/training.py", "inner",
+    *(f"models/{name}.py" for name in _MODELS),
     *(f"policies/{name}.py" for name in ("policy", "thresholds", "token_level")),
     *(f"training/{name}.py" for name in ("gae", "language", "reinforce")),
 )  # fmt: skip
@@ -48,8 +50,7 @@ class Texts:
 class Trained(NamedTuple):
     """What one method came to, every seed beside the others. L TTT layers, M windows of T tokens.
 
-    `untrained` is the test loss (nats a token) before the first step; `shuffled` that of the same
-    weights with as many steps of each kind at random tokens (of methods with a control).
+    `untrained` is the test loss (nats a token) before the first step.
     """
 
     loss: Float[np.ndarray, "S n"]
@@ -57,11 +58,9 @@ class Trained(NamedTuple):
     entropy: Float[np.ndarray, "S n"]
     price: Float[np.ndarray, "S n"]
     untrained: Float[np.ndarray, "S"]
-    validation_nll: Float[np.ndarray, "S M T"]
     validation_steps: Float[np.ndarray, "S L M T"]
     test_nll: Float[np.ndarray, "S M T"]
     test_steps: Float[np.ndarray, "S L M T"]
-    shuffled_nll: Float[np.ndarray, "S M T"]
 
 
 def load_texts(
@@ -88,17 +87,28 @@ def load_texts(
 def train_method(config: ComparisonConfig, name: str, spec: Spec, texts: Texts) -> Trained:
     """`name` trained from scratch on every seed; what was done before is read from the cache."""
     settings = settings_of(config, spec, texts)
-    windows = (texts.training, texts.validation, texts.test)
-    key = fingerprint(
-        _CODE, repr(settings), spec.kind, spec.method(), config.seeds, config.num_epochs,
-        [(w.tokens, w.mask) for w in windows],
-    )  # fmt: skip
-    folder = cache_folder("comparison")
+    folder, key = cache_folder("comparison"), key_of(config, settings, spec, texts)
     found = load_arrays(folder, key)
     if found is None:
         trained = _train(config, settings, name, spec, texts)
         found = save_arrays(folder, key, trained._asdict())
     return Trained(**found)
+
+
+def key_of(
+    config: ComparisonConfig, settings: LanguageTrainingConfig, spec: Spec, texts: Texts
+) -> str:
+    """What identifies a trained method on disk: the code, its settings and all that it read."""
+    windows = (texts.training, texts.validation, texts.test)
+    return fingerprint(
+        _CODE, repr(settings), spec.kind, method_of(config, settings, spec), repr(config.seeds),
+        config.num_epochs, [(w.tokens, w.mask) for w in windows],
+    )  # fmt: skip
+
+
+def method_of(config: ComparisonConfig, settings: LanguageTrainingConfig, spec: Spec) -> Method:
+    """The method's arrays, for every seed and TTT layer."""
+    return spec.method(len(config.seeds), len(settings.model.ttt_layer_indices))
 
 
 def settings_of(config: ComparisonConfig, spec: Spec, texts: Texts) -> LanguageTrainingConfig:
@@ -118,7 +128,7 @@ def fit(
     keys = _keys(config)
     if learners is None:
         learners = start_seeds(settings, keys, config.max_length)
-    watch = _watch(config, texts)
+    watch, method = _watch(config, texts), method_of(config, settings, spec)
     inputs, labels = texts.training.inputs, _labels(texts.training)
     order = np.stack([batch_order(config, len(texts.training), seed) for seed in config.seeds])
     history = []
@@ -127,7 +137,7 @@ def fit(
     ):
         some = order[:, at : at + AT_ONCE]
         learners, told = advance_seeds(
-            settings, spec.kind, learners, spec.method(), jnp.asarray(inputs[some]),
+            settings, spec.kind, learners, method, jnp.asarray(inputs[some]),
             jnp.asarray(labels[some]), keys, watch,
         )  # fmt: skip
         history.append(jax.tree.map(np.asarray, told)._asdict())
@@ -144,12 +154,13 @@ def _train(
     texts: Texts,
 ) -> Trained:
     keys, watch = _keys(config), _watch(config, texts)
+    method = method_of(config, settings, spec)
 
-    def read(learners: Learner, windows: Windows, kind=spec.kind, method=spec.method()):  # noqa: B008
+    def read(learners: Learner, windows: Windows):
         some_inputs, some_labels, count = whole_batches(config, windows)
         shape = (-1, config.batch_size, config.max_length)
         nll, steps = score_seeds(
-            settings, kind, learners, method, jnp.asarray(some_inputs.reshape(shape)),
+            settings, spec.kind, learners, method, jnp.asarray(some_inputs.reshape(shape)),
             jnp.asarray(some_labels.reshape(shape)), keys, watch,
         )  # fmt: skip
         seeds, layers = nll.shape[0], steps.shape[2]
@@ -160,17 +171,11 @@ def _train(
     learners = start_seeds(settings, keys, config.max_length)
     untrained = read(learners, texts.test)[0].sum(axis=(1, 2)) / texts.test.mask.sum()
     learners, curves = fit(config, settings, name, spec, texts, learners)
-    validation_nll, validation_steps = read(learners, texts.validation)
+    validation_steps = read(learners, texts.validation)[1]
     test_nll, test_steps = read(learners, texts.test)
-    shuffled = np.full_like(test_nll, np.nan)
-    if spec.controlled:
-        mix = realised_mix(validation_steps, texts.validation.mask, settings.model.step_options)
-        control = spec.method()._replace(mixture=jnp.asarray(mix, jnp.float32))
-        shuffled = read(learners, texts.test, "mixture", control)[0]
     return Trained(
-        **curves, untrained=untrained, validation_nll=validation_nll,
-        validation_steps=validation_steps, test_nll=test_nll, test_steps=test_steps,
-        shuffled_nll=shuffled,
+        **curves, untrained=untrained, validation_steps=validation_steps, test_nll=test_nll,
+        test_steps=test_steps,
     )  # fmt: skip
 
 
@@ -185,19 +190,11 @@ def _watch(config: ComparisonConfig, texts: Texts) -> tuple[jax.Array, jax.Array
 
 
 def realised_mix(
-    steps: Float[np.ndarray, "S L M T"], mask: np.ndarray, options: tuple[int, ...]
-) -> Float[np.ndarray, "A"]:
-    """Share of each option among the decisions that were taken; of means (a mixed policy), the
-    two options on either side.
-    """
-    taken = np.broadcast_to(steps, steps.shape)[:, :, mask]
-    grid = np.asarray(options, float)
-    above = np.clip(np.searchsorted(grid, taken), 1, len(grid) - 1)
-    share = (taken - grid[above - 1]) / (grid[above] - grid[above - 1])
-    mix = np.zeros(len(grid))
-    np.add.at(mix, above, share)
-    np.add.at(mix, above - 1, 1 - share)
-    return mix / mix.sum()
+    steps: Float[np.ndarray, "S L M T"], mask: Bool[np.ndarray, "M T"], options: tuple[int, ...]
+) -> Float[np.ndarray, "S L A"]:
+    """The share of each option among the decisions that each seed took at each TTT layer."""
+    taken = steps[:, :, mask]
+    return np.stack([(taken == option).mean(axis=-1) for option in options], axis=-1)
 
 
 def batch_order(config: ComparisonConfig, count: int, seed: int) -> Int[np.ndarray, "n B"]:

@@ -44,7 +44,7 @@ class TokenOracleConfig:
         for name in ("max_batches", "sample_positions", "train_steps", "horizon"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if self.sample_positions + self.horizon > self.max_length:
+        if 1 + self.sample_positions + self.horizon > self.max_length:
             raise InputError(
                 f"{self.sample_positions} positions with a horizon of {self.horizon} tokens do "
                 f"not fit into {self.max_length} tokens: expected fewer, or a longer max_length"
@@ -66,7 +66,7 @@ def run(config: TokenOracleConfig) -> dict[str, pd.DataFrame]:
     settings = config.training()
     spec = spec_of("random")
     texts = load_texts(
-        settings, load_language(config.source), least=config.sample_positions + config.horizon
+        settings, load_language(config.source), least=1 + config.sample_positions + config.horizon
     )
     language = settings_of(settings, spec, texts)
     learners, _ = fit(settings, language, "the model of the token oracle", spec, texts)
@@ -114,7 +114,7 @@ def gains_of(tokens: pd.DataFrame, actions: ActionSpace) -> np.ndarray:
 
 
 def optimal(tokens: pd.DataFrame, actions: ActionSpace) -> pd.DataFrame:
-    """Of each option: how often it is the best, its mean gain, and how often it gains at all."""
+    """Of each option: how often it is the best, and its mean gain with its interval by text."""
     gains = gains_of(tokens, actions)
     best = gains.argmax(axis=1)  # the cheaper of equals
     rows = []
@@ -134,8 +134,8 @@ def optimal(tokens: pd.DataFrame, actions: ActionSpace) -> pd.DataFrame:
 def frontier(tokens: pd.DataFrame, actions: ActionSpace) -> pd.DataFrame:
     """At each mean K: the most that choosing by position gains, and the same K for all positions.
 
-    Nats over the horizon of one position, beside the reference. The oracle has read what follows;
-    gains of changing one position at a time are taken to add up: an upper bound.
+    Nats over the horizon of one position, beside the reference. The oracle has read what follows,
+    and gains of changing one position at a time are taken to add up.
     """
     gains = gains_of(tokens, actions)
     same = gains.mean(axis=0)

@@ -11,8 +11,7 @@ FAMILIES = {
     "exact expectation": renderer.PURPLE,
 }
 AGAINST = {
-    "random": "a model with as many random steps",
-    "shuffled": "its own weights, the same steps at random",
+    "random": "the same steps at random tokens",
     "uniform_k4": "K = 4 everywhere",
 }
 STEPS = {1: renderer.GREY, 2: renderer.SKY, 4: renderer.GREEN, 8: renderer.VERMILION}

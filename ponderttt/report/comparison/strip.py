@@ -4,6 +4,7 @@ import altair as alt
 import pandas as pd
 
 from ponderttt.experiments.result import Result
+from ponderttt.report import markdown
 from ponderttt.report.comparison.names import STEPS
 from ponderttt.report.explorer import (
     LINE,
@@ -16,9 +17,11 @@ from ponderttt.report.explorer import (
 )
 
 
-def strip(result: Result) -> alt.LayerChart:
+def strip(result: Result) -> alt.LayerChart | markdown.Markdown:
     """One passage under each adaptive method (first seed); hover for steps and loss."""
     table = result.tables["strip"]
+    if not len(table):
+        return markdown.Markdown("No method here looks at the text.\n")
     data = pd.DataFrame(
         [_row(str(name), rows) for name, rows in table.groupby("method", sort=False)]
     )

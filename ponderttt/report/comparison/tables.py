@@ -19,11 +19,11 @@ def methods(result: Result) -> markdown.Markdown:
         [
             label(str(row["method"])),
             _number(row["target"], "g"),
-            f"{row['steps']:.2f}",
-            f"{row['test_loss']:.4f}",
+            f"{row['steps']:.2f}<br>[{row['fewest_steps']:.2f}, {row['most_steps']:.2f}]",
+            f"{row['test_loss']:.3f}<br>[{row['low']:.3f}, {row['high']:.3f}]",
+            f"{row['iqm']:.3f}",
             f"{row['perplexity']:.1f}",
-            _number(row["uninformed_loss"], ".4f"),
-            _number(row["shuffled_loss"], ".4f"),
+            _number(row["uninformed_loss"], ".3f"),
             f"{row['adapter_flops'] / 1e6:.3f}",
             f"{row['model_flops'] / 1e6:.3f}",
             f"{row['microseconds']:.1f}",
@@ -32,8 +32,8 @@ def methods(result: Result) -> markdown.Markdown:
         for row in table.to_dict("records")
     ]
     heads = (
-        "method", "target K", "mean K", "test loss", "perplexity", "same K for all",
-        "same K's shuffled", "adapter MFLOP", "model MFLOP", "µs", "saved over K = 4",
+        "method", "target K", "mean K", "test loss", "IQM", "perplexity", "same K for all",
+        "adapter MFLOP", "model MFLOP", "µs", "saved over K = 4",
     )  # fmt: skip
     scalars, areas = result.scalars, result.tables["frontier"].groupby("ledger")["area"].first()
     return markdown.join(
@@ -42,11 +42,12 @@ def methods(result: Result) -> markdown.Markdown:
         f"{scalars['test_documents']} test documents, {scalars['test_tokens']:,} test tokens. "
         f"Untrained perplexity: {scalars['untrained_perplexity']:,.0f}.",
         markdown.table(heads, rows),
-        "Loss in nats a token, costs a token. *Same K for all*: the loss at that mean K on the "
-        "line through the uniform methods. *Same K's shuffled*: the method's own weights, its "
-        "options drawn as often at random tokens. FLOPs count K steps taken one by one; the "
-        "closed form of linear fast weights takes any K at one price, so µs do not follow them. "
-        "Area under the frontier, in nats of loss below the worst method: "
+        "Loss in nats a token, with the 95 % interval of its mean over texts and seeds; mean K "
+        "with the seeds' least and most; IQM: interquartile mean of the seeds' losses. *Same K for "
+        "all*: the loss at that mean K on the line through the uniform methods. FLOPs count K "
+        "steps taken one by one (an expectation takes them all); the closed form of linear fast "
+        "weights takes any K at one price, so µs do not follow them. Area under the frontier, in "
+        "nats of loss below the worst method: "
         + ", ".join(f"{str(name).replace('_', ' ')} {area:.4f}" for name, area in areas.items())
         + ".",
     )
@@ -55,14 +56,17 @@ def methods(result: Result) -> markdown.Markdown:
 def tests(result: Result) -> markdown.Markdown:
     """Paired tests with their corrections, effect sizes and power."""
     table = result.tables["tests"]
+    if not len(table):
+        return markdown.Markdown("No method here has another to be compared with.\n")
     rows = [
         [
             row["method"],
             AGAINST[row["against"]],
-            signed_interval(
-                *(1e3 * row[f"document_{k}"] for k in ("difference", "low", "high")), digits=1
-            ).replace(" [", "<br>["),
-            f"{row['seeds_better']} of {len(result.config['seeds'])}",
+            signed_interval(*(1e3 * row[k] for k in ("mean", "low", "high")), digits=1).replace(
+                " [", "<br>["
+            ),
+            f"{row['seeds_better']} of {row['seeds']}",
+            _number(row["seed_p"], ".2g"),
             f"{row['wilcoxon_p']:.2g}",
             f"{row['holm_p']:.2g}",
             f"{row['bonferroni_p']:.2g}",
@@ -74,17 +78,19 @@ def tests(result: Result) -> markdown.Markdown:
         for row in table.to_dict("records")
     ]
     heads = (
-        "method", "against", "difference", "seeds better", "p", "Holm", "Bonferroni",
-        "d", "δ", "better", "power",
+        "method", "against", "difference", "seeds better", "p, seeds", "p, pairs", "Holm",
+        "Bonferroni", "d", "δ", "better", "power",
     )  # fmt: skip
-    what = "seed" if result.config["test"] == "seeds" else "seed and document"
     return markdown.join(
         "**Difference of loss** in thousandths of a nat a token, below zero where the method is "
-        "better, with 95 % intervals by document.",
+        "better, with 95 % intervals that resample both seeds and texts.",
         markdown.table(heads, rows, left=2),
-        f"p: signed-rank test, a sample is a {what}; Holm and Bonferroni over the methods of one "
-        "contrast. d: paired Cohen's d; δ: Cliff's delta; better: share of samples that are. "
-        "Power: the chance of seeing 5 thousandths of a nat at p < 0.05, by document.",
+        "*p, seeds*: all flips of the signs of the seeds' mean differences. *p, pairs*: the "
+        "signed-rank test that takes every seed and text for a sample, which they are not where a "
+        "seed's run is better on all texts: it is what is often printed. Holm and "
+        "Bonferroni correct the first over the methods of one contrast (the second, where there is "
+        "one seed). d: paired Cohen's d; δ: Cliff's delta; better: share of pairs. Power: the "
+        "chance of seeing 5 thousandths of a nat, given the spread over seeds and texts.",
     )
 
 
@@ -95,7 +101,7 @@ def efficiency(result: Result) -> markdown.Markdown:
         [
             row["fast_weight"],
             row["steps"],
-            f"{row['microseconds']:.2f}",
+            f"{row['microseconds']:.1f}",
             f"{row['adapter_flops'] / 1e6:.3f}",
             f"{row['model_flops'] / 1e6:.3f}",
             f"{row['policy_in_steps']:.2f}",
@@ -109,9 +115,9 @@ def efficiency(result: Result) -> markdown.Markdown:
     )  # fmt: skip
     return markdown.join(
         markdown.table(heads, rows, left=2),
-        "Median of five readings of one batch without the head. *mixed* gives each token a K of "
-        "its own: linear fast weights take it in closed form, mlp ones pay the largest K at every "
-        "token. *A decision* is one of the halting network at one layer. The bidirectional LSTM "
-        "is the policy that was first proposed for this: it sees later tokens, so it is an "
-        "ablation of cost alone, and in no comparison.",
+        "Median of readings of one batch, scores included, all ways in turns; FLOPs at the mean K "
+        "of the row without the decision. Linear fast weights take any K in closed form, mlp ones "
+        "pay the largest K that there is at every token. *A decision* is one of the halting "
+        "network at one layer. The bidirectional LSTM is the policy that was first proposed for "
+        "this: it sees later tokens, so it is an ablation of cost alone, and in no comparison.",
     )
