@@ -98,7 +98,7 @@ def check_language(source: str | Path) -> None:
 
 
 def cut_articles(text: str, name: str) -> list[Article]:
-    r"""The articles of a file in WikiText's format, cut at level-1 headings (` = Title = `).
+    r"""The articles of a file in WikiText's format, cut at level-1 headings (`= Title =`).
 
     Each begins with its heading's line; a title that is there before gets a number. What is before
     the first heading, or all of a text that has none, goes by `name`.
