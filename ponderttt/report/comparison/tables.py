@@ -15,36 +15,48 @@ def _number(value: float, form: str) -> str:
 def methods(result: Result) -> markdown.Markdown:
     """Loss, steps and costs of every method, its random control behind it."""
     table = result.tables["methods"]
-    rows = [
+    records = table.to_dict("records")
+    losses = [
         [
             label(str(row["method"])),
             _number(row["target"], "g"),
             f"{row['steps']:.2f}<br>[{row['fewest_steps']:.2f}, {row['most_steps']:.2f}]",
-            f"{row['test_loss']:.3f}<br>[{row['low']:.3f}, {row['high']:.3f}]",
+            f"{row['document_loss']:.3f}<br>[{row['low']:.3f}, {row['high']:.3f}]",
+            f"{row['test_loss']:.3f}",
             f"{row['iqm']:.3f}",
-            f"{row['perplexity']:.1f}",
             _number(row["uninformed_loss"], ".3f"),
+            f"{row['perplexity']:.1f}",
+        ]
+        for row in records
+    ]
+    costs = [
+        [
+            label(str(row["method"])),
             f"{row['adapter_flops'] / 1e6:.3f}",
             f"{row['model_flops'] / 1e6:.3f}",
             f"{row['microseconds']:.1f}",
             f"{row['flops_reduction']:+.1%}",
         ]
-        for row in table.to_dict("records")
+        for row in records
     ]
-    heads = (
-        "method", "target K", "mean K", "test loss", "IQM", "perplexity", "same K for all",
-        "adapter MFLOP", "model MFLOP", "µs", "saved over K = 4",
+    loss_heads = (
+        "method", "target K", "mean K", "loss by text", "test loss", "IQM", "same K for all",
+        "perplexity",
     )  # fmt: skip
+    cost_heads = ("method", "adapter MFLOP", "model MFLOP", "µs", "saved over K = 4")
     scalars, areas = result.scalars, result.tables["frontier"].groupby("ledger")["area"].first()
     return markdown.join(
         f"**{scalars['num_params']:,} trainable parameters in every method**, trained on "
         f"{scalars['train_tokens']:,} tokens; {len(result.config['seeds'])} seeds, "
         f"{scalars['test_documents']} test documents, {scalars['test_tokens']:,} test tokens. "
         f"Untrained perplexity: {scalars['untrained_perplexity']:,.0f}.",
-        markdown.table(heads, rows),
-        "Loss in nats a token, with the 95 % interval of its mean over texts and seeds; mean K "
-        "with the seeds' least and most; IQM: interquartile mean of the seeds' losses. *Same K for "
-        "all*: the loss at that mean K on the line through the uniform methods. FLOPs count K "
+        markdown.table(loss_heads, losses),
+        "Nats a token. *Loss by text*: the mean of texts, with its 95 % interval over texts and "
+        "seeds; *test loss*: the mean of tokens, which perplexity is of; IQM: interquartile mean "
+        "of the seeds' test losses; mean K with the seeds' least and most. *Same K for all*: the test "
+        "loss at that mean K on the line through the uniform methods.",
+        markdown.table(cost_heads, costs),
+        "Costs a token. FLOPs count K "
         "steps taken one by one (an expectation takes them all); the closed form of linear fast "
         "weights takes any K at one price, so µs do not follow them. Area under the frontier, in "
         "nats of loss below the worst method: "
