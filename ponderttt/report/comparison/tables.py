@@ -53,8 +53,8 @@ def methods(result: Result) -> markdown.Markdown:
         markdown.table(loss_heads, losses),
         "Nats a token. *Loss by text*: the mean of texts, with its 95 % interval over texts and "
         "seeds; *test loss*: the mean of tokens, which perplexity is of; IQM: interquartile mean "
-        "of the seeds' test losses; mean K with the seeds' least and most. *Same K for all*: the test "
-        "loss at that mean K on the line through the uniform methods.",
+        "of the seeds' test losses; mean K with the seeds' least and most. *Same K for all*: the "
+        "test loss at that mean K on the line through the uniform methods.",
         markdown.table(cost_heads, costs),
         "Costs a token. FLOPs count K "
         "steps taken one by one (an expectation takes them all); the closed form of linear fast "
