@@ -181,7 +181,7 @@ def folder(tmp_path_factory):
             lines.append(f" = {split} {number} = ")
             lines.append(" ".join(rng.choice(words, size=60)))
         text = "\n \n".join(lines)
-        (path / f"wiki.{split}.tokens").write_text(f" \n {text} \n")
+        (path / f"wiki.{split}.tokens").write_text(f" \n{text}\n")
     return path
 
 
