@@ -8,8 +8,8 @@ from wikitext_files import FILES, SIZE, one_line, write_files
 
 from ponderttt.data import get_wikitext2_dataloaders, load_language, wikitext
 from ponderttt.data.sources import SOURCES, open_source, split_of
-from ponderttt.data.wikitext import IGNORED, WindowLoader, Windows
-from ponderttt.types import InputError
+from ponderttt.data.wikitext import WindowLoader, Windows
+from ponderttt.types import IGNORED, InputError
 
 
 @pytest.fixture(scope="module")

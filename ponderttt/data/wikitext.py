@@ -23,10 +23,7 @@ from ponderttt.data.language_files import Article, Splits, read_language
 from ponderttt.data.sources import check_split
 from ponderttt.data.tokenizer import get_tokenizer
 from ponderttt.storage import cache_folder, load_arrays, save_arrays
-from ponderttt.types import InputError
-
-IGNORED = -100
-"""The label of what is never scored."""
+from ponderttt.types import IGNORED, InputError
 
 _BATCH = 256
 

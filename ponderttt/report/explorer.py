@@ -228,6 +228,30 @@ def token_layers(
     return ground, text
 
 
+def coloured_text(
+    base: alt.Chart,
+    colour: alt.Color,
+    tooltip: list[alt.Tooltip],
+    lines: int,
+    *,
+    opacity: float,
+    picker: alt.Parameter,
+    title: alt.Title,
+) -> alt.LayerChart:
+    """A text whose tokens stand on a ground of `colour`; `picker` chooses which text."""
+    ground, text = token_layers(base, tooltip, lines)
+    return (
+        alt.layer(ground.mark_rect(opacity=opacity).encode(color=colour), text)
+        .add_params(picker)
+        .properties(
+            width=WIDTH,
+            height=int(lines * LINE),
+            view=alt.ViewConfig(fill="#ffffff"),
+            title=title,
+        )
+    )
+
+
 def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
     """The tokens of the unit pointed at, each on a ground whose colour is its loss or gain."""
     base = unpacked(alt.Chart().transform_filter(at), before="losses", after="updates")

@@ -41,11 +41,6 @@ class Spec:
         return Spec("mixture" if self.kind == "learned" else "shared", mixture, model=self.model)
 
     @property
-    def adaptive(self) -> bool:
-        """Whether what is read decides."""
-        return self.kind != "mixture"
-
-    @property
     def controlled(self) -> bool:
         """Whether a random control stands beside it: it takes one option at each token, by what
         is read. (Of an expectation the same K for all tokens is the control.)

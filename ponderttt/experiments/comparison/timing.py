@@ -11,10 +11,11 @@ from flax import nnx
 from ponderttt.evaluation.iterative_costs import policy_step_ratio, token_ledgers
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.experiments.comparison.config import ComparisonConfig
+from ponderttt.experiments.comparison.methods import spec_of
 from ponderttt.experiments.comparison.training import Texts
 from ponderttt.models.iterative import Allocate, IterativeTransformerTTT, given
 from ponderttt.models.iterative_config import IterativeTransformerConfig
-from ponderttt.training.language import Kind, Method, allocator, graph_of
+from ponderttt.training.language import Kind, allocator, graph_of
 
 ROWS: dict[Kind, str] = {
     "mixture": "at random", "shared": "at random", "learned": "halting network",
@@ -35,14 +36,12 @@ def efficiency(
     in inner steps.
     """
     some = texts.test.tokens[: config.batch_size]
+    even = jax.tree.map(lambda x: x[0], spec_of("random").method(1, len(model.ttt_layer_indices)))
     rows, ways = [], {}
     for fast_weight in ("linear", "mlp"):
         shape = dataclasses.replace(model, fast_weight=fast_weight)
         weights = nnx.state(IterativeTransformerTTT(shape), nnx.Param)
         allocates = {f"K{k}": (_bounded(shape, k), given(k)) for k in shape.step_options}
-        even = Method(
-            jnp.full((len(shape.ttt_layer_indices), 4), 0.25), jnp.zeros(()), jnp.zeros(())
-        )
         for kind in ("mixture", "learned", "entropy", "gradient_norm"):
             allocate = allocator(kind, shape, even, jnp.zeros(len(shape.step_options) - 1))
             allocates[ROWS[kind]] = (shape, allocate)

@@ -72,6 +72,7 @@ def run(config: TokenOracleConfig) -> dict[str, pd.DataFrame]:
     learners, _ = fit(settings, language, "the model of the token oracle", spec, texts)
     weights = jax.tree.map(lambda leaf: leaf[0], learners.params)  # of the only seed
     graph = graph_of(language.model)
+    actions = language.model.actions
     rows = []
     windows = texts.test
     size = config.batch_size
@@ -86,11 +87,8 @@ def run(config: TokenOracleConfig) -> dict[str, pd.DataFrame]:
             jnp.asarray(np.where(mask, windows.tokens[part], IGNORED)), jnp.asarray(positions),
             reference=REFERENCE, horizon=config.horizon,
         )  # fmt: skip
-        options = language.model.step_options
         for b in range(size):
-            frame = pd.DataFrame(
-                np.asarray(loss[b], float), columns=[f"K{k}" for k in options]
-            ).assign(
+            frame = pd.DataFrame(np.asarray(loss[b], float), columns=list(actions.names)).assign(
                 position=positions[b],
                 difficulty=np.asarray(difficulty[b], float),
                 document=windows.titles[at + b],
@@ -98,7 +96,6 @@ def run(config: TokenOracleConfig) -> dict[str, pd.DataFrame]:
             )
             rows.append(frame)
     tokens = pd.concat(rows, ignore_index=True)
-    actions = language.model.actions
     return {
         "tokens": tokens,
         "token_optimal": optimal(tokens, actions),

@@ -6,15 +6,7 @@ import pandas as pd
 from ponderttt.experiments.result import Result
 from ponderttt.report import markdown
 from ponderttt.report.comparison.names import STEPS
-from ponderttt.report.explorer import (
-    LINE,
-    SEPARATOR,
-    WIDTH,
-    lay_out,
-    pack,
-    token_layers,
-    unpacked,
-)
+from ponderttt.report.explorer import SEPARATOR, coloured_text, lay_out, pack, unpacked
 
 
 def strip(result: Result) -> alt.LayerChart | markdown.Markdown:
@@ -37,37 +29,28 @@ def strip(result: Result) -> alt.LayerChart | markdown.Markdown:
         alt.Tooltip("mean:Q", title="its steps, mean of TTT layers", format=".1f"),
         alt.Tooltip("read:Q", title="loss of the token", format=".2f"),
     ]
-    ground, text = token_layers(base, tooltip, lines)
-    colours = [(2**i, colour) for i, colour in enumerate(STEPS.values())]
-    ground = ground.mark_rect(opacity=0.4).encode(
-        color=alt.Color(
-            "mean:Q",
-            title="K",
-            scale=alt.Scale(
-                type="log",
-                base=2,
-                domain=[k for k, _ in colours],
-                range=[colour for _, colour in colours],
-                interpolate="rgb",
-            ),
-            legend=alt.Legend(
-                orient="top", direction="horizontal", gradientLength=160, values=list(STEPS)
-            ),
-        )
+    scale = alt.Scale(
+        type="log",
+        base=2,
+        domain=list(STEPS),
+        range=list(STEPS.values()),
+        interpolate="rgb",
     )
-    return (
-        alt.layer(ground, text)
-        .add_params(method)
-        .properties(
-            width=WIDTH,
-            height=int(lines * LINE),
-            view=alt.ViewConfig(fill="#ffffff"),
-            title=alt.Title(
-                "Where do the steps go?",
-                subtitle=f"The beginning of a window of “{table['document'].iloc[0]}”; the steps "
-                "that a token is given are taken before the next one is predicted.",
-            ),
-        )
+    legend = alt.Legend(
+        orient="top", direction="horizontal", gradientLength=160, values=list(STEPS)
+    )
+    return coloured_text(
+        base,
+        alt.Color("mean:Q", title="K", scale=scale, legend=legend),
+        tooltip,
+        lines,
+        opacity=0.4,
+        picker=method,
+        title=alt.Title(
+            "Where do the steps go?",
+            subtitle=f"The beginning of a window of “{table['document'].iloc[0]}”; the steps "
+            "that a token is given are taken before the next one is predicted.",
+        ),
     )
 
 

@@ -5,15 +5,7 @@ import pandas as pd
 
 from ponderttt.experiments.result import Result
 from ponderttt.report import contest, renderer
-from ponderttt.report.explorer import (
-    LINE,
-    SEPARATOR,
-    WIDTH,
-    lay_out,
-    pack,
-    token_layers,
-    unpacked,
-)
+from ponderttt.report.explorer import SEPARATOR, coloured_text, lay_out, pack, unpacked
 
 
 def strip(result: Result) -> alt.LayerChart:
@@ -38,23 +30,18 @@ def strip(result: Result) -> alt.LayerChart:
         alt.Tooltip("skip_loss:Q", title="under SKIP", format=".3f"),
         alt.Tooltip("value:Q", title="gain expected from here", format=".3f"),
     ]
-    ground, text = token_layers(base, tooltip, lines)
-    ground = ground.mark_rect(opacity=0.32).encode(
-        color=alt.Color("action:N", title=None, scale=renderer.action_scale(actions))
-    )
-    return (
-        alt.layer(ground, text)
-        .add_params(document)
-        .properties(
-            width=WIDTH,
-            height=int(lines * LINE),
-            view=alt.ViewConfig(fill="#ffffff"),
-            title=alt.Title(
-                "What does it do with a real file?",
-                subtitle="The text of each unit on the colour of the steps taken after it (seed "
-                f"0, budget {contest.middle(result):g}, hard account).",
-            ),
-        )
+    return coloured_text(
+        base,
+        alt.Color("action:N", title=None, scale=renderer.action_scale(actions)),
+        tooltip,
+        lines,
+        opacity=0.32,
+        picker=document,
+        title=alt.Title(
+            "What does it do with a real file?",
+            subtitle="The text of each unit on the colour of the steps taken after it (seed "
+            f"0, budget {contest.middle(result):g}, hard account).",
+        ),
     )
 
 
