@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from ponderttt import pytree
 from ponderttt.inner import Views, additive, low_rank
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.limit import limit
@@ -223,15 +224,12 @@ class ReconstructionLimit(Reconstruction):
         return jax.tree.map(jnp.subtract, fast, there)
 
 
-jax.tree_util.register_dataclass(
+pytree.register(
     NextToken,
-    data_fields=["rate", "clip", "decay"],
     meta_fields=["suffix_blocks", "rank", "targets", "seed"],
 )
 for _kind in (Reconstruction, ReconstructionLimit):
-    jax.tree_util.register_dataclass(
-        _kind, data_fields=["state", "scale", "clip", "decay"], meta_fields=["graph"]
-    )
+    pytree.register(_kind, meta_fields=["graph"])
 
 
 def token_losses(

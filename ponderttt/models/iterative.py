@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ponderttt import pytree
 from ponderttt.models.attention import causal_attention
 from ponderttt.models.head import head_loss
 from ponderttt.models.iterative_config import IterativeTransformerConfig
@@ -50,7 +51,7 @@ class Reading(NamedTuple):
     allocations: tuple[Allocation, ...]
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclass(frozen=True)
 class IterativeOutput:
     """`loss` (mean nats a scored token) and `nll` [B, T] where there were labels, else `logits`.

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from ponderttt import pytree
 from ponderttt.models.config import DecoderConfig
 from ponderttt.models.decoder import DELTA_NAMES, Decoder, Deltas
 from ponderttt.models.parameters import projection_shapes
@@ -22,8 +23,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["state"],
+    pytree.register,
     meta_fields=["config", "graphdef", "name", "tokenizer_name", "dtype", "fingerprint"],
 )
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import safetensors
 from jaxtyping import Array, Float, PRNGKeyArray
 from safetensors.numpy import save
 
+from ponderttt import pytree
 from ponderttt.models.policy_network import (
     PolicyNetworkConfig,
     apply_policy,
@@ -88,9 +89,7 @@ class ActorCritic(Memoryless):
         return replace(self, account=self.account._replace(balance=left))
 
 
-jax.tree_util.register_dataclass(
-    ActorCritic, data_fields=["params", "account"], meta_fields=["network", "actions"]
-)
+pytree.register(ActorCritic, meta_fields=["network", "actions"])
 
 
 def save_policy(path: Path | str, policy: ActorCritic, extractor: FeatureExtractor) -> None:

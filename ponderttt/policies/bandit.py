@@ -8,11 +8,11 @@ on the next unit it gives no credit for what comes later.
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ponderttt import pytree
 from ponderttt.policies.policy import Memoryless, decided
 from ponderttt.policies.prices import bracket
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, InputError, Observation
@@ -83,6 +83,4 @@ def _expected(weights: Float[Array, "G A"], features: Float[Array, "*M F"]):
     )
 
 
-jax.tree_util.register_dataclass(
-    ThresholdBandit, data_fields=["weights", "price"], meta_fields=["actions"]
-)
+pytree.register(ThresholdBandit, meta_fields=["actions"])

@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ponderttt import pytree
 from ponderttt.types import InputError, Observation, masked_mean
 
 GROUPS = {
@@ -267,6 +267,4 @@ class FeatureExtractor:
         )
 
 
-jax.tree_util.register_dataclass(
-    FeatureExtractor, data_fields=["mean", "scale", "keep", "budget", "limit"], meta_fields=[]
-)
+pytree.register(FeatureExtractor)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ponderttt import pytree
 from ponderttt.policies.policy import Memoryless, decided
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, InputError, Observation
 
@@ -117,8 +118,7 @@ class EMAGate(Memoryless):
         return replace(self, threshold=state.threshold, share=state.share, loss=state.loss)
 
 
-jax.tree_util.register_dataclass(
+pytree.register(
     EMAGate,
-    data_fields=["threshold", "share", "loss", "target", "rate"],
     meta_fields=["signal", "action", "growth", "actions"],
 )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.optimize import linprog
 
+from ponderttt import pytree
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, InputError, Observation
 
 NEEDS = ("entropy", "gradient_norm", "features")
@@ -139,9 +140,9 @@ def _drawn(key: PRNGKeyArray, probabilities: Float[Array, "A"]) -> Decision:
     return decided(action, log_probs[action])
 
 
-jax.tree_util.register_dataclass(UniformPolicy, data_fields=[], meta_fields=["action", "actions"])
+pytree.register(UniformPolicy, meta_fields=["action", "actions"])
 for _kind in (RandomPolicy, SchedulePolicy):
-    jax.tree_util.register_dataclass(_kind, data_fields=["probabilities"], meta_fields=["actions"])
+    pytree.register(_kind, meta_fields=["actions"])
 
 
 def best_mix(

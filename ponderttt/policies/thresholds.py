@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ponderttt import pytree
 from ponderttt.policies.policy import Memoryless, decided
 from ponderttt.types import (
     CHUNK_ACTIONS,
@@ -173,4 +173,4 @@ HEURISTICS = {
     "perplexity": PerplexityBasedPolicy,
 }
 for _kind in HEURISTICS.values():
-    jax.tree_util.register_dataclass(_kind, data_fields=["thresholds"], meta_fields=["actions"])
+    pytree.register(_kind, meta_fields=["actions"])
