@@ -222,7 +222,7 @@ def test_a_random_control_draws_what_its_method_took_in_every_seed_and_layer(res
     taken = own.validation_steps[..., texts.validation.mask].mean(axis=-1)
     assert np.allclose(means, taken)
     assert np.ptp(taken) > 0  # seeds differ, and so do their controls
-    assert control.kind == ("shared" if name == "heuristic_entropy" else "mixture")
+    assert control.kind == "mixture" and control.shared == (name == "heuristic_entropy")
 
 
 def test_a_finished_method_is_read_back(result, monkeypatch):

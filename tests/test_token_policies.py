@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ponderttt.experiments.comparison.methods import Spec
 from ponderttt.models.iterative import IterativeTransformerTTT
 from ponderttt.models.iterative_config import IterativeTransformerConfig
 from ponderttt.policies import RandomPolicy, SchedulePolicy, UniformPolicy
 from ponderttt.policies.thresholds import DEFAULT_MIX, HEURISTICS, percentile_thresholds
 from ponderttt.policies.token_level import WINDOW, by_policy, signal_of
+from ponderttt.training.language import allocator
 from ponderttt.types import InputError
 
 B, T, V = 3, 40, 64
@@ -93,6 +95,19 @@ def test_random_steps_are_drawn_for_each_token_row_and_layer(model, ids):
     assert (steps[0, 0] != steps[0, 1]).any()
     other, _ = steps_of(model, ids, RandomPolicy(jnp.asarray(mix), ACTIONS), key=1)
     assert (other != steps).any()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_control_draws_as_its_method_decides(model, ids, shared):
+    """Once for all layers, as heuristics, or at each; in the shares that it was given."""
+    method = Spec("mixture", (0.5, 0.0, 0.25, 0.25), shared=shared).method(1, 2)
+    method = jax.tree.map(lambda x: x[0], method)
+    read = jax.jit(lambda key: model.read(ids, allocator("mixture", CONFIG, method, None), key))
+    found = [read(jax.random.key(seed)).allocations for seed in range(8)]
+    steps = np.stack([[told.steps for told in each] for each in found])
+    assert (steps[:, 0] == steps[:, 1]).all() == shared
+    shares = [[(steps[:, layer] == k).mean() for k in ACTIONS.steps] for layer in (0, 1)]
+    np.testing.assert_allclose(shares, [[0.5, 0.0, 0.25, 0.25]] * 2, atol=0.06)
 
 
 def test_a_uniform_policy_is_one_number_of_steps(model, ids):

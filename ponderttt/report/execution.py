@@ -69,7 +69,7 @@ def _environment(work: Path, progress: Path) -> dict[str, str]:
         "language": "python",
     }
     write_text(work / "jupyter" / "kernels" / KERNEL / "kernel.json", json.dumps(kernel))
-    return os.environ | {
+    environment = os.environ | {
         "JUPYTER_PATH": str(work / "jupyter"),
         # A notebook's progress goes to the report, not to widgets that are not installed.
         "PYTHONWARNINGS": "ignore:IProgress not found",
@@ -80,6 +80,10 @@ def _environment(work: Path, progress: Path) -> dict[str, str]:
         "PONDERTTT_PROGRESS": str(progress),
         "PONDERTTT_RECORDS": str(work / "records"),
     }
+    if sys.dont_write_bytecode:  # else every kernel compiles all packages again
+        environment["PYTHONDONTWRITEBYTECODE"] = ""
+        environment["PYTHONPYCACHEPREFIX"] = str(cache_folder("bytecode"))
+    return environment
 
 
 def _read_progress(path: Path) -> tuple[str, int, int]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ponderttt.models.iterative import (
     Allocate,
@@ -29,23 +29,22 @@ from ponderttt.policies.token_level import by_policy, signal_of
 from ponderttt.training.reinforce import Baseline, credit, price, surrogate
 from ponderttt.types import IGNORED, InputError
 
-Kind = Literal[
-    "mixture", "shared", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"
-]
-"""`mixture` draws the steps of each TTT layer, `shared` once for all of them, as heuristics do."""
+Kind = Literal["mixture", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"]
 
 
 class Method(NamedTuple):
     """What tells methods of one kind apart: arrays, so that they share a program.
 
-    `mixture` is what options are drawn from at each TTT layer, or what a heuristic's thresholds are
-    calibrated to; `weight` and `target` (NaN: none) make the penalty of a learned policy. Each has
-    an axis of seeds in front where several are trained.
+    `mixture` is what options are drawn from at each TTT layer (`shared`: at the first one, for all
+    of them, as heuristics decide), or what a heuristic's thresholds are calibrated to; `weight` and
+    `target` (NaN: none) make the penalty of a learned policy. Each has an axis of seeds in front
+    where several are trained.
     """
 
     mixture: Float[Array, "*S L A"]
     weight: Float[Array, "*S"]
     target: Float[Array, "*S"]
+    shared: Bool[Array, "*S"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class LanguageTrainingConfig:
                 "the exact expectation over steps is known for linear fast weights without a norm, "
                 "token by token: leave out the methods expected_*, or set fast_weight=linear"
             )
-        if kind not in ("mixture", "shared", "expected") and model.mini_batch > 1:
+        if kind not in ("mixture", "expected") and model.mini_batch > 1:
             raise InputError(
                 f"mini_batch is {model.mini_batch}: policies are trained token by token; expected 1"
             )
@@ -147,21 +146,19 @@ def allocator(
         return drawn_halting
     if kind == "expected":
         return mixed_halting
-    if kind in ("mixture", "shared"):
-        return partial(_drawn, method.mixture, kind == "shared")
+    if kind == "mixture":
+        return partial(_drawn, method)
     return by_policy(HEURISTICS[kind](thresholds, config.actions))
 
 
-def _drawn(
-    mixture: Float[Array, "L A"], shared: bool, context: Context, key: PRNGKeyArray
-) -> Allocation:
-    """An option for every token alike; `shared`: the layers above take the first one's."""
-    if shared and context.before is not None:
-        return context.before
+def _drawn(method: Method, context: Context, key: PRNGKeyArray) -> Allocation:
+    """An option for every token alike."""
     b, t = context.input_ids.shape
-    logits = jnp.log(mixture[context.number])
+    logits = jnp.log(method.mixture[context.number])
     shape = (b, t // context.model.config.mini_batch)
     action = jax.random.categorical(key, logits, shape=shape)
+    if context.before is not None and context.before.action is not None:
+        action = jnp.where(method.shared, context.before.action, action)
     return Allocation(jnp.asarray(context.model.config.step_options)[action], action=action)
 
 

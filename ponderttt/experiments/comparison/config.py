@@ -37,7 +37,7 @@ class ComparisonConfig:
     max_length: int = 32
     """Tokens of a document: a window of a text."""
     hidden_dim: int = 32
-    num_layers: int = 3
+    num_layers: int = 2
     fast_weight: Literal["linear", "mlp"] = "linear"
     tokenizer: str = "bpe"
     """bpe: byte-level, `vocab_size` tokens, trained on the training split; or a known name."""

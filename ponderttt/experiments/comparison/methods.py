@@ -14,14 +14,15 @@ from ponderttt.training.language import Kind, Method
 class Spec:
     """How a method decides: `mixture` over K1 K2 K4 K8, or `weight` and `target` of the penalty.
 
-    A mixture is one for all, or one for each seed and TTT layer [S, L, A]. `model` are options of
-    the transformer that only this method has.
+    A mixture is one for all, or one for each seed and TTT layer [S, L, A]; `shared`: drawn once for
+    all TTT layers. `model` are options of the transformer that only this method has.
     """
 
     kind: Kind
     mixture: Any = DEFAULT_MIX
     weight: float = 0.0
     target: float | None = None
+    shared: bool = False
     model: dict[str, Any] = field(default_factory=dict)
 
     def method(self, seeds: int, layers: int) -> Method:
@@ -34,11 +35,12 @@ class Spec:
             jnp.broadcast_to(mixture, (seeds, layers, mixture.shape[-1])),
             jnp.full(seeds, self.weight, jnp.float32),
             jnp.full(seeds, target, jnp.float32),
+            jnp.full(seeds, self.shared),
         )
 
     def control(self, mixture: Any) -> "Spec":
         """Its random control: as many steps of each kind, drawn as its own are laid out."""
-        return Spec("mixture" if self.kind == "learned" else "shared", mixture, model=self.model)
+        return Spec("mixture", mixture, shared=self.kind != "learned", model=self.model)
 
     @property
     def controlled(self) -> bool:

@@ -128,7 +128,7 @@ def _token_mean(rows: pd.DataFrame, column: str) -> float:
 
 def _decision(model: IterativeTransformerConfig, kind: Kind) -> float:
     """FLOPs a token of deciding, all TTT layers together."""
-    if kind in ("mixture", "shared"):
+    if kind == "mixture":
         return 0.0
     if kind in ("learned", "expected"):
         return len(model.ttt_layer_indices) * halting_flops(model)
@@ -223,7 +223,7 @@ def strip(found: dict[str, Trained], texts: Texts) -> pd.DataFrame:
     columns = ["token", "position", "method", "steps", "loss", "document"]
     rows = []
     for name, trained in found.items():
-        if kind_of(name) in ("mixture", "shared"):
+        if kind_of(name) == "mixture":
             continue
         frame = pd.DataFrame({"token": words, "position": np.arange(len(words))})
         rows.append(

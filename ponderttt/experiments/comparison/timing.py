@@ -1,9 +1,11 @@
 """What reading costs in seconds: at each K, and with each way of deciding."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from flax import nnx
@@ -18,9 +20,9 @@ from ponderttt.models.iterative_config import IterativeTransformerConfig
 from ponderttt.training.language import Kind, allocator, graph_of
 
 ROWS: dict[Kind, str] = {
-    "mixture": "at random", "shared": "at random", "learned": "halting network",
-    "expected": "halting network", "entropy": "by entropy", "loss": "by entropy",
-    "perplexity": "by entropy", "gradient_norm": "by gradient norm",
+    "mixture": "at random", "learned": "halting network", "expected": "halting network",
+    "entropy": "by entropy", "loss": "by entropy", "perplexity": "by entropy",
+    "gradient_norm": "by gradient norm",
 }  # fmt: skip
 """Which row of the table tells the time of a method of each kind."""
 
@@ -28,42 +30,50 @@ ROWS: dict[Kind, str] = {
 def efficiency(
     config: ComparisonConfig, model: IterativeTransformerConfig, texts: Texts
 ) -> pd.DataFrame:
-    """Microseconds and FLOPs a token of reading and scoring one batch; for both fast weights.
+    """Microseconds and FLOPs a token of reading and scoring one batch, all timed in turns.
 
-    Linear without a norm goes by the closed form, mlp by K masked steps. All ways are timed in
-    turns. `policy_in_steps` and `lstm_in_steps`: what a decision of the halting network, and of the
-    bidirectional LSTM that the seeds describe (it sees the future, and is in no comparison), costs
-    in inner steps.
+    Each K for both fast weights (linear without a norm goes by the closed form, mlp by K masked
+    steps), and each way of deciding for those of the comparison. `policy_in_steps` and
+    `lstm_in_steps`: what a decision of the halting network, and of the bidirectional LSTM that the
+    seeds describe (it sees the future, and is in no comparison), costs in inner steps.
     """
     some = texts.test.tokens[: config.batch_size]
     even = jax.tree.map(lambda x: x[0], spec_of("random").method(1, len(model.ttt_layer_indices)))
-    rows, ways = [], {}
+    rows: list[dict[str, Any]] = []
+    ways: dict[int, Callable[[], float]] = {}
+
+    def add(shape: IterativeTransformerConfig, name: str, mean: float, way: Callable) -> None:
+        ledgers = token_ledgers(shape, mean, decision=0.0)
+        ways[len(rows)] = way
+        rows.append(
+            {
+                "fast_weight": shape.fast_weight,
+                "steps": name,
+                "mean_steps": mean,
+                "adapter_flops": float(ledgers.adapter),
+                "model_flops": float(ledgers.model),
+                "policy_in_steps": policy_step_ratio(shape),
+                "lstm_in_steps": policy_step_ratio(shape, lstm=True),
+            }
+        )
+
     for fast_weight in ("linear", "mlp"):
         shape = dataclasses.replace(model, fast_weight=fast_weight)
-        weights = nnx.state(IterativeTransformerTTT(shape), nnx.Param)
-        allocates = {f"K{k}": (_bounded(shape, k), given(k)) for k in shape.step_options}
+        weights, anything = _weights(shape), _reader(shape, given)
+        for k in shape.step_options:
+            # mlp fast weights pay for the most steps that there are, and linear ones for none.
+            read = anything if fast_weight == "linear" else _reader(_bounded(shape, k), given)
+            add(shape, f"K{k}", float(k), seconds(read, weights, some, np.int32(k)))
+        if fast_weight != model.fast_weight:
+            continue
         for kind in ("mixture", "learned", "entropy", "gradient_norm"):
-            allocate = allocator(kind, shape, even, jnp.zeros(len(shape.step_options) - 1))
-            allocates[ROWS[kind]] = (shape, allocate)
-        for name, (bounded, allocate) in allocates.items():
-            ways[fast_weight, name] = seconds(_reader(bounded, allocate), weights, some)
-            mean = float(name[1:]) if name[0] == "K" else float(np.mean(shape.step_options))
-            ledgers = token_ledgers(shape, mean, decision=0.0)
-            rows.append(
-                {
-                    "fast_weight": fast_weight,
-                    "steps": name,
-                    "mean_steps": mean,
-                    "adapter_flops": float(ledgers.adapter),
-                    "model_flops": float(ledgers.model),
-                    "policy_in_steps": policy_step_ratio(shape),
-                    "lstm_in_steps": policy_step_ratio(shape, lstm=True),
-                }
-            )
+            allocate = partial(allocator, kind, shape, even)
+            thresholds = np.zeros(len(shape.step_options) - 1, np.float32)
+            way = seconds(_reader(shape, allocate), weights, some, thresholds)
+            add(shape, ROWS[kind], float(np.mean(shape.step_options)), way)
     times = interleaved(ways)
-    table = pd.DataFrame(rows)
-    taken = [times[way] for way in zip(table["fast_weight"], table["steps"], strict=True)]
-    return table.assign(microseconds=1e6 * np.asarray(taken) / some.size)
+    taken = np.asarray([times[number] for number in range(len(rows))])
+    return pd.DataFrame(rows).assign(microseconds=1e6 * taken / some.size)
 
 
 def _bounded(shape: IterativeTransformerConfig, most: int) -> IterativeTransformerConfig:
@@ -73,12 +83,21 @@ def _bounded(shape: IterativeTransformerConfig, most: int) -> IterativeTransform
     )
 
 
-def _reader(shape: IterativeTransformerConfig, allocate: Allocate):
+def _weights(shape: IterativeTransformerConfig) -> nnx.State:
+    """Small numbers: what is read takes as long with any."""
+    rng = np.random.default_rng(0)
+    shapes = nnx.eval_shape(lambda: nnx.state(IterativeTransformerTTT(shape), nnx.Param))
+    return jax.tree.map(lambda x: rng.normal(0, 0.02, x.shape).astype(x.dtype), shapes)
+
+
+def _reader(shape: IterativeTransformerConfig, allocate: Callable[[Any], Allocate]) -> Callable:
+    """Reads and scores a batch; `allocate` decides by what is given beside it."""
     graph = graph_of(shape)
 
     @jax.jit
-    def read(weights, tokens):
+    def read(weights, tokens, known):
         model = nnx.merge(graph, weights)
-        return model.loss(model.read(tokens, allocate, jax.random.key(0)).hidden, tokens)[0]
+        reading = model.read(tokens, allocate(known), jax.random.key(0))
+        return model.loss(reading.hidden, tokens)[0]
 
     return read
