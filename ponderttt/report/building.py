@@ -1,12 +1,14 @@
 """Building the book with Jupyter Book, which is asked for its exit code and for its index."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from ponderttt.report import pages
+from ponderttt.report.execution import bytecode
 from ponderttt.storage import ROOT, writable_folder, write_text
 
 BOOK = ROOT / "book"
@@ -23,6 +25,7 @@ def build(book: Path) -> Path:
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", "-W", "--keep-going", "-q", str(book)]
     done = subprocess.run(
         command,
+        env=os.environ | bytecode(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -69,7 +69,8 @@ def _environment(work: Path, progress: Path) -> dict[str, str]:
         "language": "python",
     }
     write_text(work / "jupyter" / "kernels" / KERNEL / "kernel.json", json.dumps(kernel))
-    environment = os.environ | {
+    return os.environ | {
+        **bytecode(),
         "JUPYTER_PATH": str(work / "jupyter"),
         # A notebook's progress goes to the report, not to widgets that are not installed.
         "PYTHONWARNINGS": "ignore:IProgress not found",
@@ -80,10 +81,16 @@ def _environment(work: Path, progress: Path) -> dict[str, str]:
         "PONDERTTT_PROGRESS": str(progress),
         "PONDERTTT_RECORDS": str(work / "records"),
     }
-    if sys.dont_write_bytecode:  # else every kernel compiles all packages again
-        environment["PYTHONDONTWRITEBYTECODE"] = ""
-        environment["PYTHONPYCACHEPREFIX"] = str(cache_folder("bytecode"))
-    return environment
+
+
+def bytecode() -> dict[str, str]:
+    """A place for what Python compiles, where it may not put it beside the sources.
+
+    Else every kernel and every book would compile all packages again.
+    """
+    if not sys.dont_write_bytecode:
+        return {}
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(cache_folder("bytecode"))}
 
 
 def _read_progress(path: Path) -> tuple[str, int, int]:

@@ -43,8 +43,8 @@ class Searched(NamedTuple):
 
 def run(config: OracleConfig) -> Result:
     """Read every stream's test documents in every way; see `tables` for what comes back."""
-    tokens = token_level.run(config.tokens())
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
+    tokens = token_level.run(config.tokens())
     searched = [_search(setting, config) for setting in config.settings(lm)]
 
     def each(make: Callable[[Searched], pd.DataFrame]) -> pd.DataFrame:
