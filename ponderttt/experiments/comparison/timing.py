@@ -40,11 +40,11 @@ def efficiency(
     some = texts.test.tokens[: config.batch_size]
     even = jax.tree.map(lambda x: x[0], spec_of("random").method(1, len(model.ttt_layer_indices)))
     rows: list[dict[str, Any]] = []
-    ways: dict[int, Callable[[], float]] = {}
+    ways: list[Callable[[], float]] = []
 
     def add(shape: IterativeTransformerConfig, name: str, mean: float, way: Callable) -> None:
         ledgers = token_ledgers(shape, mean, decision=0.0)
-        ways[len(rows)] = way
+        ways.append(way)
         rows.append(
             {
                 "fast_weight": shape.fast_weight,
@@ -71,8 +71,7 @@ def efficiency(
             thresholds = np.zeros(len(shape.step_options) - 1, np.float32)
             way = seconds(_reader(shape, allocate), weights, some, thresholds)
             add(shape, ROWS[kind], float(np.mean(shape.step_options)), way)
-    times = interleaved(ways)
-    taken = np.asarray([times[number] for number in range(len(rows))])
+    taken = np.asarray(list(interleaved(dict(enumerate(ways))).values()))
     return pd.DataFrame(rows).assign(microseconds=1e6 * taken / some.size)
 
 
