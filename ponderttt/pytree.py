@@ -21,11 +21,9 @@ def register(kind: type[T], *, meta_fields: Sequence[str] = ()) -> type[T]:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     children = [name for name in names if name not in meta_fields]
 
-    def values(names: Sequence[str], node: T) -> tuple:
-        return tuple(getattr(node, name) for name in names)
-
     def flatten(node: T) -> tuple[tuple, tuple]:
-        return values(children, node), values(meta_fields, node)
+        leaves = tuple(getattr(node, name) for name in children)
+        return leaves, tuple(getattr(node, name) for name in meta_fields)
 
     def flatten_with_keys(node: T) -> tuple[tuple, tuple]:
         leaves, static = flatten(node)
