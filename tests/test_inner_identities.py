@@ -103,15 +103,44 @@ def test_closed_form_and_chunkwise_are_the_plain_loop(precision, order, bias):
 
 
 @pytest.mark.parametrize(("model", "normed"), [("linear", True), ("mlp", True), ("mlp", False)])
-def test_the_primal_loop_is_the_plain_loop(precision, model, normed):
+@pytest.mark.parametrize("order", ["adapt_first", "predict_first"])
+def test_primal_and_factored_are_the_plain_loop(precision, model, normed, order):
     dtype, tolerance = precision
     q, k, v = text(0, 5, 4, dtype)
     norm = a_norm(4, dtype) if normed else None
     fast, rate = weights(model, 4, dtype=dtype), jnp.full(5, 0.2, dtype)
     steps = jnp.asarray([1, 4, 0, 2, 1])
-    expected = plain(fast, q, k, v, rate, steps, norm=norm, model=model)
-    got = learn(fast, q, k, v, rate=rate, steps=steps, norm=norm, model=model)
-    same(got, expected, tolerance)
+    kind = {"norm": norm, "model": model, "order": order}
+    expected = plain(fast, q, k, v, rate, steps, **kind)
+    for method in ("primal", "factored", "auto"):
+        got = learn(fast, q, k, v, rate=rate, steps=steps, method=method, **kind)
+        same(got, expected, tolerance)
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    seed=st.integers(0, 1000), model=st.sampled_from(["linear", "mlp"]), normed=st.booleans(),
+    most=st.sampled_from([1, 3]), order=st.sampled_from(["adapt_first", "predict_first"]),
+)  # fmt: skip
+def test_derivatives_of_the_factored_form_are_those_of_the_loop(seed, model, normed, most, order):
+    with jax.enable_x64(True):
+        q, k, v = (x.reshape(2, 7, 4) for x in text(seed, 14, 4, jnp.float64))
+        rng = np.random.default_rng(seed)
+        rate = jnp.asarray(rng.uniform(0.05, 0.3, (2, 7)))
+        steps = jnp.asarray(rng.integers(0, most + 1, (2, 7)))
+        fast = jax.tree.map(lambda w: jnp.stack([w, 1.1 * w]), weights(model, 4, dtype=jnp.float64))
+        norm = jax.tree.map(lambda x: jnp.stack([x, x]), a_norm(4, jnp.float64) if normed else None)
+
+        def value(method, fast, q, k, v, rate, norm):
+            out, fast = learn(
+                fast, q, k, v, rate=rate, steps=steps, max_steps=most, model=model, norm=norm,
+                order=order, method=method,
+            )  # fmt: skip
+            return jnp.sum(out**2) + sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(fast))
+
+        by = jax.jit(jax.grad(value, argnums=range(1, 7)), static_argnums=0)
+        found = [by(m, fast, q, k, v, rate, norm) for m in ("factored", "primal")]
+        same(*found, 1e-10)
 
 
 @settings(max_examples=6, deadline=None)

@@ -60,7 +60,7 @@ def config_of(**changes):
     return IterativeTransformerConfig(**(sizes | changes))
 
 
-def inner_flops(config, length, steps):
+def inner_flops(config, length, steps, method="auto"):
     """A token's, of `learn` as the layer calls it; the last unit's steps are wanted too."""
     d, unit = config.head_dim, config.mini_batch
     model = FAST_WEIGHTS[config.fast_weight]
@@ -69,7 +69,7 @@ def inner_flops(config, length, steps):
     def read(fast, q, k, v, rate, norm):
         return learn(
             fast, q, k, v, rate=rate, steps=steps, unit=unit, model=config.fast_weight, norm=norm,
-            order="adapt_first" if unit == 1 else "predict_first",
+            order="adapt_first" if unit == 1 else "predict_first", method=method,
         )  # fmt: skip
 
     norm = Norm(shape(d), shape(d)) if config.norm else None
@@ -95,8 +95,16 @@ def test_a_step_on_one_token_is_mostly_its_products():
     # The update's multiply and subtract touch as many numbers as the products make.
     config = config_of(num_heads=8, fast_weight="mlp", fast_weight_hidden_dim=64)
     layer = ttt_layer_flops(config)
-    flops = 8 * inner_flops(config, 4, 2)
+    flops = 8 * inner_flops(config, 4, 2, "primal")
     assert 1.2 < flops / (layer.read_out + 2 * layer.step) < 1.4
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_factored_form_writes_the_weights_once_a_token(steps):
+    width = 512  # the factors' own products are K (d + m), beside d m
+    config = config_of(num_heads=1, fast_weight="mlp", fast_weight_hidden_dim=width)
+    least = (8 + 6 * steps) * width**2
+    assert least < inner_flops(config, 4, steps) < 1.2 * least
 
 
 @pytest.mark.parametrize("steps", [1, 8])

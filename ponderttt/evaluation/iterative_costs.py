@@ -52,7 +52,9 @@ def ttt_layer_flops(config: IterativeTransformerConfig, form: Form = "stepped") 
     | reference linear | `6 d^2 + 4 C d` | 0: it takes one, in the dual form |
     | reference mlp, m = 4 d | `14 d m + 4 C (d + m)` | 0 |
 
-    Steps count as taken; a compiled program pads them all to the largest K. `closed` is an
+    Steps count as taken; a compiled program pads them all to the largest K. Token by token, it does
+    them with fewer (`inner.factored`): an mlp with `8 d m` to read and write and `6 d m` a step,
+    linear fast weights with `6 d^2` and none, beside terms in `K (d + m)`. `closed` is an
     `InputError` but for linear fast weights without a norm, token by token.
 
     >>> ttt_layer_flops(IterativeTransformerConfig())

@@ -3,6 +3,7 @@
 | method | what it needs | what it costs |
 |---|---|---|
 | `primal` | nothing | K gradients a unit, one unit after another |
+| `factored` | units of one token | K gradients, but the weights are written once a token |
 | `dual` | one step, units of several tokens | matrix products, one unit after another |
 | `closed_form` | linear, no norm, units of one token | one rank-1 step a token, whatever K is |
 | `chunkwise` | the same | matrix products, 16 tokens at once, whatever K is |
@@ -11,7 +12,7 @@
 """
 
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +20,17 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.inner import closed_form, limit, mini_batch
 from ponderttt.inner.descent import Order, adapt, most_steps
+from ponderttt.inner.factored import factored
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
 from ponderttt.inner.objectives import Norm, answer, weighted_gradient
 from ponderttt.types import InputError
 
 Method = Literal[
-    "auto", "primal", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient"
+    "auto", "primal", "factored", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient"
 ]
-METHODS = ("primal", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient")
+METHODS = tuple(name for name in get_args(Method) if name != "auto")
+MOST_FACTORS = 16
+"""Above so many steps on a token, their factors are larger than the weights of most heads."""
 
 
 def learn(
@@ -79,6 +83,10 @@ def learn(
     if method in ("closed_form", "chunkwise"):
         descend = closed_form.closed_form if method == "closed_form" else closed_form.chunkwise
         return descend(fast, q, k, v, rate, steps, max_steps=max_steps, order=order)
+    if method == "factored":
+        return factored(
+            fast, q, k, v, rate, steps, max_steps=max_steps, model=model, norm=norm, order=order
+        )
     if order == "adapt_first" and unit > 1:
         # A unit that takes no step is one whose tokens pull at nothing.
         rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit, axis=-1))
@@ -130,6 +138,8 @@ def _choose(method: Method, model, norm, unit, order, max_steps) -> Method:
         return method
     if unit == 1 and model == "linear" and norm is None:
         return "chunkwise"
+    if unit == 1 and 1 <= max_steps <= MOST_FACTORS:
+        return "factored"
     return "dual" if unit > 1 and order == "adapt_first" and max_steps <= 1 else "primal"
 
 
@@ -156,11 +166,11 @@ def _check(fast, q, k, v, rate, position, model, norm, unit, order, max_steps, m
         )
     linear = model == "linear" and norm is None
     kind = f"{model} fast weights {'without a' if norm is None else 'with the'} norm"
-    if method not in ("primal", "dual") and not linear:
+    if method not in ("primal", "factored", "dual") and not linear:
         raise InputError(
             f"{method} needs linear fast weights without a norm, not {kind}: use primal"
         )
-    if method in ("closed_form", "chunkwise") and unit > 1:
+    if method in ("factored", "closed_form", "chunkwise") and unit > 1:
         raise InputError(
             f"{method} needs units of one token, not {unit}: use dual for one step, else primal"
         )
