@@ -54,6 +54,11 @@ def test_what_must_hold_holds(results, name):
 def test_tables_say_what_the_result_holds(results):
     gap = gating_page.gap_table(results["gating"])
     assert gap.count("\n| python |") == 7 and gap.count(" % [") > 7
+    for name, (page, _) in PAGES.items():
+        ledgers = page.ledger_table(results[name])
+        assert ledgers.count("| all ") == 4 and "| oracle |" in ledgers
+        costs = results[name].tables["unit_costs"]
+        assert costs["model"].is_monotonic_increasing and (costs["seconds"] > 0).all()
     budgets = ppo_page.budgets(results["ppo_policy"])
     assert budgets.count("\n| python |") == 3
     versus = ppo_page.versus(results["ppo_policy"])

@@ -17,7 +17,7 @@ from ponderttt.policies import GradientNormBasedPolicy, SchedulePolicy, UniformP
 from ponderttt.tree import path_nodes, ways
 from ponderttt.types import CHUNK_ACTIONS
 
-COSTS = np.asarray(CHUNK_ACTIONS.costs)
+COSTS, STEPS = (np.asarray(x) for x in (CHUNK_ACTIONS.costs, CHUNK_ACTIONS.steps))
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,7 @@ def test_what_is_played_is_read_off_the_tree(setting):
         outcome = play(part, SchedulePolicy(jnp.eye(4)[everything[w]]))
         np.testing.assert_allclose(outcome.loss, nll[:, w], rtol=1e-5)
         np.testing.assert_allclose(outcome.cost, COSTS[everything[w]].mean())
+        np.testing.assert_allclose(outcome.steps, STEPS[everything[w]].mean())
     always = play(part, UniformPolicy("UPDATE_2"))
     np.testing.assert_allclose(always.cost, (3 * 5 + 1) / 4)
 
@@ -65,7 +66,7 @@ def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(setti
             assert best <= (1 - share) * nll[a] + share * nll[b] + 1e-6
 
 
-def test_nothing_is_chosen_by_test_documents(setting):
+def test_nothing_is_chosen_by_test_documents(setting, monkeypatch, tmp_path):
     """Other test documents: the same candidates, at the same validation cost and loss."""
     worse = replace(setting.test, tree=jax.tree.map(lambda x: x[::-1] + 1.0, setting.test.tree))
     other = replace(setting, test=worse)
@@ -79,7 +80,9 @@ def test_nothing_is_chosen_by_test_documents(setting):
             np.testing.assert_array_equal(a.validation.loss, b.validation.loss)
             assert not np.array_equal(a.test.loss, b.test.loss)
     config = PPOPolicyConfig(streams=("python",))
-    one, two = (learning.learn(s, 2.0, config) for s in (setting, other))
+    one = learning.learn(setting, 2.0, config)
+    monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))  # learned anew, not read back
+    two = learning.learn(other, 2.0, config)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -140,7 +143,10 @@ def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(setting):
 
 def test_a_cost_curve_is_read_between_its_points():
     curve = equal_cost.Curve.of(
-        [Outcome(np.array([2.0, 3.0]), np.array([1.0, 2.0])), Outcome(np.zeros(2), np.full(2, 3.5))]
+        [
+            Outcome(np.array([2.0, 3.0]), np.array([1.0, 2.0]), np.zeros(2)),
+            Outcome(np.zeros(2), np.full(2, 3.5), np.ones(2)),
+        ]
     )
     np.testing.assert_allclose(curve.at(2.5).loss, [1.0, 1.5])
     np.testing.assert_allclose(curve.at(2.5).cost.mean(), 2.5)
@@ -159,10 +165,15 @@ def test_learned_policies_are_calibrated_and_never_overdraw(setting):
         assert (spent <= account * np.arange(1, spent.shape[1] + 1) + 1e-3).all()
 
 
-def test_the_same_seed_learns_the_same(setting):
+def test_the_same_seed_learns_the_same_and_only_once(setting, monkeypatch, tmp_path):
     config = PPOPolicyConfig(streams=("python",))
-    one, two = (learning.learn(setting, 2.0, config) for _ in range(2))
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
-        np.testing.assert_array_equal(a, b)
+    one = learning.learn(setting, 2.0, config)
+    monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))
+    learned, read_back = (learning.learn(setting, 2.0, config) for _ in range(2))
+    assert len(list((tmp_path / "episodes").iterdir())) == 1
+    for other in (learned, read_back):
+        found = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+        for a, b in found:
+            np.testing.assert_array_equal(a, b)
     blind = learning.learn(setting, 2.0, config, without=("text",))
     assert not np.allclose(one.history.entropy, blind.history.entropy)

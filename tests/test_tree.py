@@ -146,7 +146,7 @@ def test_what_is_expected_is_the_mean_over_all_ways(world):
     """Every way weighs the product of its decisions' probabilities."""
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(4), (B, first_nodes(N)[-2]))
-    loss, cost = expected(world.tree, jnp.asarray(p, jnp.float32))
+    loss, cost, steps = expected(world.tree, jnp.asarray(p, jnp.float32))
     everything = ways(N)
     nodes, actions = path_nodes(everything), everything[:, :-1]
     weight = np.prod(p[:, nodes[:, :-1], actions], axis=-1)
@@ -155,6 +155,8 @@ def test_what_is_expected_is_the_mean_over_all_ways(world):
     np.testing.assert_allclose(loss, (weight * nll).sum(axis=1), rtol=1e-5)
     costs = np.asarray(CHUNK_ACTIONS.costs)[everything].mean(axis=-1)
     np.testing.assert_allclose(cost, (weight * costs).sum(axis=1), rtol=1e-5)
+    taken = np.asarray(CHUNK_ACTIONS.steps)[everything].mean(axis=-1)
+    np.testing.assert_allclose(steps, (weight * taken).sum(axis=1), rtol=1e-5)
 
 
 def test_only_full_short_documents_have_trees(world):

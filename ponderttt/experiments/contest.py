@@ -40,17 +40,17 @@ GRADIENT = CHUNK_ACTIONS.costs[1] - CHUNK_ACTIONS.costs[0]
 
 
 class Outcome(NamedTuple):
-    """What a policy got from each document: nats a token and nominal cost, means over units."""
+    """What a policy got from each document: nats a token, nominal cost, steps; means over units."""
 
     loss: Float[np.ndarray, "*P B"]
     cost: Float[np.ndarray, "*P B"]
+    steps: Float[np.ndarray, "*P B"]
 
 
 def play(part: Part, policy: Policy) -> Outcome:
     """`policy`, which does not draw, on the documents of `part`."""
     stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], policy)
-    loss, cost = play_all(part, stacked)
-    return Outcome(loss[0], cost[0])
+    return Outcome(*(x[0] for x in play_all(part, stacked)))
 
 
 def play_all(
@@ -64,11 +64,12 @@ def play_all(
 def _play(tree, policies: Policy, features):
     def one(policy):
         found = walk(tree, policy, key=jax.random.key(0), features=features)
-        cost = found.cost
+        cost, steps = found.cost, found.steps
         if "gradient_norm" in policy.needs:  # a gradient that is looked at is paid for, used or not
             decides = jnp.arange(cost.shape[-1])[None] < cost.shape[-1] - 1
-            cost = cost + jnp.where(decides & (found.steps == 0), GRADIENT, 0.0)
-        return found.nll.mean(axis=-1), cost.mean(axis=-1)
+            unused = decides & (steps == 0)
+            cost, steps = jnp.where(unused, cost + GRADIENT, cost), jnp.where(unused, 1, steps)
+        return found.nll.mean(axis=-1), cost.mean(axis=-1), steps.mean(axis=-1)
 
     if not jax.tree.leaves(policies):
         return jax.tree.map(lambda x: x[None], one(policies))
@@ -162,7 +163,7 @@ def calibrate(
         policies = stacked(make, meet(spent, np.asarray(budgets)))
         outcomes = valid(policies), test(policies)
         for i, budget in enumerate(budgets):
-            each = [Outcome(loss[i], cost[i]) for loss, cost in outcomes]
+            each = [Outcome(*(x[i] for x in outcome)) for outcome in outcomes]
             found.append(Calibrated(method.name, name, budget, *each))
     return found
 

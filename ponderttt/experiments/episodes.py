@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from ponderttt.inner.descent import Dispatch
 from ponderttt.models.adapters import Adapter, token_losses
 from ponderttt.models.hidden import cached_states, hidden_states
 from ponderttt.models.lm import TransformerLM
-from ponderttt.policies import FeatureExtractor, Policy
+from ponderttt.policies import Policy
 from ponderttt.rollout import rollout
 from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_arrays
 from ponderttt.training.trainer import Encoded
@@ -60,14 +60,6 @@ def with_hidden(lm: TransformerLM, documents: Documents) -> Encoded:
     return Encoded(documents, [x.hidden for x in states], [x.attention for x in states])
 
 
-class Features(NamedTuple):
-    """What the features of a corpus are made of: its documents described, and the constants."""
-
-    extractor: FeatureExtractor
-    described: list[np.ndarray]
-    """[N, E] a document."""
-
-
 @dataclass(frozen=True)
 class Reader:
     """A language model that reads documents: what does not change between episodes."""
@@ -76,23 +68,14 @@ class Reader:
     dispatch: Dispatch
     seed: int
 
-    def read(
-        self,
-        adapter: Adapter,
-        policy: Policy,
-        texts: Encoded,
-        index: int,
-        features: Features | None = None,
-    ) -> Arrays:
+    def read(self, adapter: Adapter, policy: Policy, texts: Encoded, index: int) -> Arrays:
         """The episode of document `index`: arrays [N] (`token_nll` and `mask` [N, U])."""
-        extractor = None if features is None else features.extractor
-        described = None if features is None else features.described[index][None]
         documents = _one(texts, index)
         content = fingerprint(documents)
         key = fingerprint(
             _CODE, self.lm.fingerprint, type(adapter).__name__, adapter, adapter.spec,
             type(policy).__name__, policy, getattr(policy, "action", ""), policy.actions,
-            content, self.dispatch, self.seed, extractor, described,
+            content, self.dispatch, self.seed,
         )  # fmt: skip
 
         def compute() -> Arrays:
@@ -102,7 +85,6 @@ class Reader:
             episode = rollout(
                 self.lm, adapter, policy, documents,
                 key=draws, dispatch=self.dispatch, hidden=hidden,
-                extractor=extractor, described=described,
             )  # fmt: skip
             return {name: np.asarray(value[0]) for name, value in episode._asdict().items()}
 

@@ -44,10 +44,11 @@ def points(found: Sequence[Calibrated], setting: Setting) -> pd.DataFrame:
 
 
 class Curve(NamedTuple):
-    """A method's own cost curve on the test documents: loss and cost of each, at P points."""
+    """A method's own cost curve on the test documents: its `Outcome` at P points."""
 
     loss: Float[np.ndarray, "P B"]
     cost: Float[np.ndarray, "P B"]
+    steps: Float[np.ndarray, "P B"]
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> "Curve":
@@ -83,11 +84,15 @@ def documents(
     budgets = list(next(iter(outcomes.values())))
     prices = {budget: _price(control, budget) for budget in budgets}
     chosen = {budget: oracle.at_budget(found, budget, units) for budget in budgets}
-    best = {b: Outcome(each.loss / units, each.cost / units) for b, each in chosen.items()}
+    taken = np.asarray(CHUNK_ACTIONS.steps)
+    best = {
+        b: Outcome(each.loss / units, each.cost / units, (each.mix @ taken).mean(axis=-1))
+        for b, each in chosen.items()
+    }
     frames = []
     for method, at in {**outcomes, "oracle": best}.items():
         for budget in budgets:
-            loss, cost = at[budget]
+            loss, cost, steps = at[budget]
             frame = {
                 "stream": setting.stream,
                 "budget": budget,
@@ -97,6 +102,7 @@ def documents(
                 "document": np.arange(len(texts)),
                 "loss": loss,
                 "cost": cost,
+                "steps": steps,
                 "priced": loss + prices[budget] * (cost - budget),
                 "gain": skip - loss,
             }
@@ -158,7 +164,8 @@ def frontier(setting: Setting) -> pd.DataFrame:
         best = oracle.at_budget(found, budget, setting.units)
         rows.append(("oracle", best.cost / setting.units, best.loss / setting.units))
     for name in CHUNK_ACTIONS.names:
-        rows.append((name, *reversed(play(part, UniformPolicy(name)))))
+        fixed = play(part, UniformPolicy(name))
+        rows.append((name, fixed.cost, fixed.loss))
     return pd.DataFrame(
         [
             (setting.stream, name, float(cost.mean()), by_source(loss, part.texts))

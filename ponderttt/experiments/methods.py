@@ -90,6 +90,7 @@ def _scheduled(
     if not by_kind:
         loss = loss.mean().to_frame().T
     costs = np.asarray(found[0].cost)[0] / units
+    steps = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(found[0].action[0])].mean(axis=-1)
     count, ways = loss.shape
     sums = np.vstack([np.kron(np.eye(count), np.ones(ways)), np.tile(costs, count) / count])
     for budget in budgets:
@@ -98,7 +99,11 @@ def _scheduled(
         )
         share = solution.x.reshape(count, ways)
         yield [
-            Outcome(np.sum(np.asarray(f.loss) / units * share[g], axis=1), (share @ costs)[g])
+            Outcome(
+                np.sum(np.asarray(f.loss) / units * share[g], axis=1),
+                (share @ costs)[g],
+                (share @ steps)[g],
+            )
             for f, g in zip(found, groups, strict=True)
         ]
 

@@ -185,21 +185,6 @@ class FeatureExtractor:
         gone = {name for group in groups for name in GROUPS[group]}
         return replace(self, keep=jnp.asarray([float(name not in gone) for name in NAMES]))
 
-    def at(self, budget: float) -> Self:
-        """With another budget.
-
-        The constant of `budget_left` moves with it: where 1 - s / b has mean m and deviation d at
-        budget b, it has 1 - (1 - m) b / c and d b / c at budget c.
-        """
-        change = self.budget / budget
-        left = np.arange(len(NAMES)) == NAMES.index("budget_left")
-        return replace(
-            self,
-            budget=jnp.asarray(budget, jnp.float32),
-            mean=jnp.where(left, 1.0 - (1.0 - self.mean) * change, self.mean),
-            scale=jnp.where(left, self.scale * change, self.scale),
-        )
-
     def init(self) -> Memory:
         """Nothing read yet."""
         return Memory(*(jnp.zeros(()) for _ in Memory._fields))

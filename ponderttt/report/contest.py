@@ -4,11 +4,18 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from ponderttt.evaluation.costs import policy_flops
 from ponderttt.experiments.result import Result
+from ponderttt.policies.features import NAMES
 from ponderttt.report import markdown, renderer
 from ponderttt.report.claims import ABOVE_ZERO, Claim, Evidence, Test, paired_gain, signed_interval
 
 SHARES = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are shares of the gap")
+DECISIONS = {
+    "PPO": policy_flops(len(NAMES), hidden=64, layers=2, actions=4),
+    "bandit": policy_flops(len(NAMES), hidden=0, layers=0, actions=4),
+}
+"""FLOPs of one decision."""
 REFERENCES = {"oracle": "#1b1b1b", "control": renderer.GREY}
 PALETTE = (
     renderer.BLUE, renderer.VERMILION, renderer.GREEN, renderer.ORANGE, renderer.SKY,
@@ -153,6 +160,38 @@ def gap_table(result: Result) -> markdown.Markdown:
         "calibration and training are as they are.",
         markdown.table(
             ("stream", "method", *(f"budget {b:g}" for b in result.config["budgets"])), rows, left=2
+        ),
+    )
+
+
+def ledger_table(result: Result) -> markdown.Markdown:
+    """Every method at the middle budget of the main stream, in the four ledgers."""
+    stream, budget, units = streams(result)[0], middle(result), result.tables["unit_costs"]
+    table = result.tables["documents"]
+    here = table[(table["stream"] == stream) & (table["budget"] == budget)]
+    steps = here.groupby(["method", "source"])["steps"].mean().groupby("method").mean()
+    every = [f"all {name}" for name in units["action"]]
+    rows = list(zip(every, units["steps"].astype(float), units["nominal"], strict=True))
+    rows += [(name, float(steps[name]), budget) for name in ("control", *methods(result), "oracle")]
+    cells = []
+    for name, taken, nominal in rows:
+        adapter, model, seconds = (
+            np.interp(taken, units["steps"], units[ledger])
+            for ledger in ("adapter", "model", "seconds")
+        )
+        model += DECISIONS.get(name, 0.0)
+        numbers = (taken, nominal, adapter / 1e9, model / 1e9, 1e3 * seconds)
+        forms = (".2f", ".2f", "#.3g", "#.3g", "#.3g")
+        cells.append([name, *(_number(x, form) for x, form in zip(numbers, forms, strict=True))])
+    return markdown.join(
+        f"**In four ledgers** ({stream}, budget {budget:g}), a unit of "
+        f"{result.config['unit_size']} tokens: nominal costs, by which policies are compared; "
+        "FLOPs that the adapter adds, and of all there is to run, deciding included; milliseconds "
+        "on this machine, a document read alone. Methods stand at the budget on their own cost "
+        "curves; their FLOPs follow from their mean steps, and so do their milliseconds, on the "
+        "line through the actions that were measured.",
+        markdown.table(
+            ("", "steps", "nominal", "adapter GFLOP", "model GFLOP", "ms"), cells, left=1
         ),
     )
 

@@ -51,22 +51,26 @@ def expected(
     tree: Tree,
     probabilities: Float[Array, "B E A"],
     actions: ActionSpace = CHUNK_ACTIONS,
-) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
-    """Mean loss and mean cost a unit of each document where actions are drawn at every node.
+) -> tuple[Float[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
+    """Mean loss, cost and steps a unit of each document where actions are drawn at every node.
 
     Exact, over all ways: no draws are taken. For policies that remember nothing but the node.
     """
     units = units_of(tree, actions)
     first = first_nodes(units, len(actions.names))
-    nll, costs = tree.nll, jnp.asarray(actions.costs)[None, None]
+    nll = tree.nll
+    spends = [jnp.asarray(x, nll.dtype)[None, None] for x in (actions.costs, actions.steps)]
     loss = nll[:, first[-2] :]
-    cost = jnp.full(loss.shape, actions.costs[0])
+    spent = [jnp.full(loss.shape, x[0, 0, 0]) for x in spends]
     for n in reversed(range(units - 1)):
         here = slice(first[n], first[n + 1])
         p = probabilities[:, here]
         loss = nll[:, here] + jnp.sum(p * loss.reshape(p.shape), axis=-1)
-        cost = jnp.sum(p * (costs + cost.reshape(p.shape)), axis=-1)
-    return loss[:, 0] / units, cost[:, 0] / units
+        spent = [
+            jnp.sum(p * (x + later.reshape(p.shape)), axis=-1)
+            for x, later in zip(spends, spent, strict=True)
+        ]
+    return loss[:, 0] / units, spent[0][:, 0] / units, spent[1][:, 0] / units
 
 
 def walk(

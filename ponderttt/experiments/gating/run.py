@@ -10,6 +10,7 @@ from ponderttt.experiments.allocation import Setting
 from ponderttt.experiments.gating import tables
 from ponderttt.experiments.gating.config import GatingConfig
 from ponderttt.experiments.result import Result
+from ponderttt.experiments.unit_costs import unit_costs
 from ponderttt.models.lm import TransformerLM
 
 
@@ -39,6 +40,7 @@ def run(config: GatingConfig) -> Result:
             "signals": each(lambda s: tables.signals(s, seed=config.seed)),
             "calibration": each(tables.calibration),
             "drift": each(tables.drift),
+            "unit_costs": unit_costs(lm, settings[0]),
             "tuning": each(lambda s: s.tuned.assign(stream=s.stream)),
         },
         scalars={

@@ -87,7 +87,8 @@ def _search(setting: Setting, config: OracleConfig) -> Searched:
     nodes = path_nodes(np.full(setting.units, update))[:-1]
     features = setting.features(setting.test)
     greedy = oracle.one_step(tree, PRICES)
-    ahead = Curve(*(np.asarray(x).T / setting.units for x in (greedy.loss, greedy.cost)))
+    taken = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(greedy.action)].sum(axis=-1)
+    ahead = Curve(*(np.asarray(x).T / setting.units for x in (greedy.loss, greedy.cost, taken)))
     return Searched(
         setting, fixed, oracle.everything(tree), ahead,
         oracle.step_gains(tree)[:, nodes], np.asarray(features[:, jnp.asarray(nodes)]), controls,

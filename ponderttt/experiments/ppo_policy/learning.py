@@ -10,12 +10,14 @@ from jaxtyping import Array, Float
 
 from ponderttt.experiments.allocation import Part, Setting
 from ponderttt.experiments.contest import Outcome, decision_budget, meet
+from ponderttt.experiments.episodes import Arrays, fingerprint, remembered
 from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
 from ponderttt.models.policy_network import apply_policy
 from ponderttt.policies.actor_critic import Account
+from ponderttt.storage import code_fingerprint
 from ponderttt.training.pid import PIDConfig
 from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld
-from ponderttt.training.ppo import History, PPOConfig
+from ponderttt.training.ppo import History, PPOConfig, PPOResult
 from ponderttt.tree import expected, walk, without_tokens
 from ponderttt.types import CHUNK_ACTIONS, Episode
 
@@ -25,6 +27,13 @@ AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Its own cost curve is that of these multiples of its budget, by a price on each action."""
 REACH = 1.0
 """The largest such price: what a unit of cost takes off an action's logit."""
+
+
+_CODE = code_fingerprint(
+    "types.py", "models/policy_network.py", "tree/walking.py",
+    *(f"policies/{name}.py" for name in ("actor_critic", "policy")),
+    *(f"training/{name}.py" for name in ("gae", "pid", "policy_trainer", "ppo")),
+)  # fmt: skip
 
 
 class Learned(NamedTuple):
@@ -62,7 +71,7 @@ def learn(
         TreeWorld(without_tokens(part.tree), setting.features(part, without))
         for part in (setting.training, setting.validation, setting.test)
     ]
-    result = trainer.train(keys, worlds[0], budgets=budgets)
+    result = _trained(trainer, keys, worlds[0], budgets)
     read = partial(_read, trainer, result.params)
     validation, test = (lambda knobs, w=w: _outcome(read(w, _price(knobs))) for w in worlds[1:])
     targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
@@ -72,17 +81,31 @@ def learn(
     return Learned(trainer, budget, params, result.history, validation(knobs), test(knobs))
 
 
+def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResult:
+    """`trainer.train`, kept on disk: a run that was killed goes on with the next policy."""
+    train = partial(trainer.train, budgets=budgets)
+    treedef = jax.tree.structure(jax.eval_shape(train, keys, world))
+
+    def compute() -> Arrays:
+        leaves = jax.tree.leaves(train(keys, world))
+        return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+    key = fingerprint(_CODE, repr(trainer), jax.random.key_data(keys), world, budgets)
+    found = remembered(key, compute)
+    return jax.tree.unflatten(treedef, [jnp.asarray(found[str(i)]) for i in range(len(found))])
+
+
 def _price(knobs: np.ndarray) -> Float[Array, "*S"]:
     return jnp.asarray(REACH * (1 - 2 * knobs), jnp.float32)
 
 
-def _outcome(read: tuple[jax.Array, jax.Array]) -> Outcome:
+def _outcome(read: tuple[jax.Array, ...]) -> Outcome:
     return Outcome(*(np.asarray(x, float) for x in read))
 
 
 @partial(jax.jit, static_argnums=0)
 def _read(trainer: PolicyTrainer, params, world: TreeWorld, prices):
-    """Expected loss and cost [S, P, B] of each seed's policy at each of its prices [S, P]."""
+    """Expected outcome [S, P, B] of each seed's policy at each of its prices [S, P]."""
     costs = jnp.asarray(CHUNK_ACTIONS.costs)[None, None]
 
     def one(params, prices):

@@ -11,6 +11,7 @@ from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
 from ponderttt.experiments.ppo_policy.learning import Learned, learn
 from ponderttt.experiments.progress import track
 from ponderttt.experiments.result import Result
+from ponderttt.experiments.unit_costs import unit_costs
 from ponderttt.models.lm import TransformerLM
 from ponderttt.policies.features import GROUPS
 from ponderttt.training.pid import PIDConfig
@@ -56,6 +57,7 @@ def run(config: PPOPolicyConfig) -> Result:
             ),
             "ablation": tables.ablation(main, ablated, documents, seed=config.seed),
             "strip": tables.strip(main, _at(learned[main.stream], middle), lm.tokenizer_name),
+            "unit_costs": unit_costs(lm, settings[0]),
             "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in settings]),
         },
         scalars={

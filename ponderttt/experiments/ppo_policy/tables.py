@@ -27,8 +27,7 @@ QUANTITIES = (
 
 def outcomes(learned: Learned) -> list[Outcome]:
     """What each seed got on the test documents at exactly the budget, on its own cost curve."""
-    each = zip(learned.test.loss, learned.test.cost, strict=True)
-    return [Curve(loss, cost).at(learned.budget) for loss, cost in each]
+    return [Curve(*seed).at(learned.budget) for seed in zip(*learned.test, strict=True)]
 
 
 def mean_outcome(learned: Learned) -> Outcome:
@@ -74,7 +73,7 @@ def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFr
     spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
     paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)
     rows = []
-    for s, (loss, _) in enumerate(outcomes(each)):
+    for s, (loss, *_) in enumerate(outcomes(each)):
         cost = float(each.test.cost[s, HERE].mean())
         rows.append(
             {

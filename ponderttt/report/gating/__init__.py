@@ -7,6 +7,7 @@ Gains are in nats per token; costs are nominal, a unit.
 from ponderttt.report.contest import frontier as frontier
 from ponderttt.report.contest import gap_chart as gap_chart
 from ponderttt.report.contest import gap_table as gap_table
+from ponderttt.report.contest import ledger_table as ledger_table
 from ponderttt.report.gating.charts import calibration as calibration
 from ponderttt.report.gating.charts import drift as drift
 from ponderttt.report.gating.charts import signals as signals

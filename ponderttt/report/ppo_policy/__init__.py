@@ -6,6 +6,7 @@ Gains are in nats per token; costs are nominal, a unit.
 
 from ponderttt.report.contest import gap_chart as gap_chart
 from ponderttt.report.contest import gap_table as gap_table
+from ponderttt.report.contest import ledger_table as ledger_table
 from ponderttt.report.ppo_policy.charts import ablation as ablation
 from ponderttt.report.ppo_policy.charts import budget as budget
 from ponderttt.report.ppo_policy.charts import frontier as frontier
