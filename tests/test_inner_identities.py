@@ -115,6 +115,8 @@ def test_primal_and_factored_are_the_plain_loop(precision, model, normed, order)
     for method in ("primal", "factored", "auto"):
         got = learn(fast, q, k, v, rate=rate, steps=steps, method=method, **kind)
         same(got, expected, tolerance)
+        _, unmoved = learn(fast, q, k, v, rate=rate, steps=0, method=method, **kind)
+        same(unmoved, fast, 0)
 
 
 @settings(max_examples=4, deadline=None)

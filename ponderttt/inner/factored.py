@@ -45,7 +45,7 @@ def factored(
     order: Order = "adapt_first",
 ) -> tuple[Float[Array, "*lead T d"], Fast]:
     """Token by token, up to `max_steps` steps each: answers to `q`, and the last fast weights."""
-    numbers = jnp.arange(max_steps).reshape(-1, *(1 for _ in steps.shape))
+    numbers = jnp.arange(max(max_steps, 1)).reshape(-1, *(1 for _ in steps.shape))
     rates = jnp.moveaxis(jnp.where(numbers < steps[None], rate[None], 0), -1, 0)[..., None, None]
     text = Token(cut(q, 1), cut(k, 1), cut(v, 1), rates)
     fast, out = _read(model, order, fast, text, norm)

@@ -138,7 +138,7 @@ def _choose(method: Method, model, norm, unit, order, max_steps) -> Method:
         return method
     if unit == 1 and model == "linear" and norm is None:
         return "chunkwise"
-    if unit == 1 and 1 <= max_steps <= MOST_FACTORS:
+    if unit == 1 and max_steps <= MOST_FACTORS:
         return "factored"
     return "dual" if unit > 1 and order == "adapt_first" and max_steps <= 1 else "primal"
 
