@@ -25,7 +25,7 @@ RATE, JITTER = 3e-4, 1.0
 """Adam's rate and the noise on the features, by twofold cross-validation on training documents."""
 AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Its own cost curve is that of these multiples of its budget, by a price on each action."""
-REACH = 1.0
+REACH = 10.0
 """The largest such price: what a unit of cost takes off an action's logit."""
 
 
