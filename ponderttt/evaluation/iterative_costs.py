@@ -2,7 +2,8 @@
 
 Letters: D model width, V vocabulary, F width of the mlp, H heads, d head width, m hidden width of
 the mlp fast weights, K inner steps, A step options. All else (norms, softmax, gelu, the update's
-multiply and subtract) is left out; with it, one token's step is about 1.3 times what stands here.
+multiply and subtract) is left out; with it, one token's plain step is about 1.3 times what stands
+here. The ledgers count plain steps; `inner.factored` takes them with fewer.
 """
 
 from typing import Literal, NamedTuple

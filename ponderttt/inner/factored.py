@@ -3,7 +3,8 @@
 All steps on a token see one key, so the first weights move by `k^T sum_i g_i`, of rank one, and an
 mlp's second ones by `X^T G`, of rank K. A step needs the rows of these factors, not the weights:
 they are written once a token, whatever K is. The outer backward goes through the text in reverse,
-takes back what each token wrote, and so keeps factors in place of weights.
+takes back what each token wrote, and so keeps factors in place of weights; what a step was taken at
+is kept with them.
 Axes: T tokens, d head width, h hidden; `*lead` are heads and documents.
 """
 
@@ -45,6 +46,8 @@ def factored(
     order: Order = "adapt_first",
 ) -> tuple[Float[Array, "*lead T d"], Fast]:
     """Token by token, up to `max_steps` steps each: answers to `q`, and the last fast weights."""
+    taken = (steps > 0)[..., None]
+    k, v = (jnp.where(taken, x, 0) for x in (k, v))  # where nothing is learned: 0 * nan is nan
     numbers = jnp.arange(max(max_steps, 1)).reshape(-1, *(1 for _ in steps.shape))
     rates = jnp.moveaxis(jnp.where(numbers < steps[None], rate[None], 0), -1, 0)[..., None, None]
     text = Token(cut(q, 1), cut(k, 1), cut(v, 1), rates)
@@ -60,7 +63,7 @@ def _read(model: str, order: Order, fast: Fast, text: Token, norm: Norm | None):
 def _forward(model, order, fast, text, norm):
     def read(fast, token):
         steps = _KINDS[model].descend(fast, token, norm)
-        moved = _written(fast, _KINDS[model].factors(token, steps), -1)
+        moved = written(fast, _KINDS[model].factors(token, steps), -1)
         told = _answered(model, moved if order == "adapt_first" else fast, token.q, norm)
         return moved, (told, steps)
 
@@ -74,7 +77,7 @@ def _backward(model, order, known, pulled):
     def back(carry, x):
         moved, to_moved, to_norm = carry
         token, steps, to_out = x
-        fast = _written(moved, _KINDS[model].factors(token, steps), 1)
+        fast = written(moved, _KINDS[model].factors(token, steps), 1)
         asked = moved if order == "adapt_first" else fast
         _, answering = jax.vjp(partial(_answered, model), asked, token.q, norm)
         to_asked, to_q, norm_of_q = answering(to_out)
@@ -107,7 +110,7 @@ def _t(x: Float[Array, "*lead n m"]) -> Float[Array, "*lead m n"]:
     return jnp.swapaxes(x, -1, -2)
 
 
-def _written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
+def written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
     """`fast` and `sign` times the products of its factors (`None` stands for a bias's ones)."""
 
     def of(x, g):
@@ -116,10 +119,16 @@ def _written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
     return {name: w + sign * of(*factors[name]) for name, w in fast.items()}
 
 
-def _linear_descend(fast: Fast, token: Token, norm) -> Float[Array, "*lead 1 d"]:
-    """The sum of the steps' gradients."""
+class _LinearSteps(NamedTuple):
+    """What linear weights said of the key, and the sum of the steps' gradients there."""
+
+    out: Float[Array, "*lead 1 d"]
+    total: Float[Array, "*lead 1 d"]
+
+
+def _total(bias: bool, out: Float[Array, "*lead 1 d"], token: Token, norm: Norm | None):
     _, k, v, rates = token
-    out, square = FAST_WEIGHTS["linear"].apply(fast, k), _dot(k, k) + ("b" in fast)
+    square = _dot(k, k) + bias
 
     def step(total, rate):
         return total + rate * output_gradient(out - square * total, k, v, norm), None
@@ -127,18 +136,28 @@ def _linear_descend(fast: Fast, token: Token, norm) -> Float[Array, "*lead 1 d"]
     return jax.lax.scan(step, jnp.zeros_like(v), rates)[0]
 
 
-def _linear_factors(token: Token, total):
-    return {"w": (token.k, total), "b": (None, total)}
+def _linear_descend(fast: Fast, token: Token, norm) -> _LinearSteps:
+    out = FAST_WEIGHTS["linear"].apply(fast, token.k)
+    return _LinearSteps(out, _total("b" in fast, out, token, norm))
 
 
-def _linear_pull(fast: Fast, token: Token, norm, total, to_moved: Fast):
-    def moved(fast, token, norm):
-        return _written(fast, _linear_factors(token, _linear_descend(fast, token, norm)), -1)
-
-    return jax.vjp(moved, fast, token, norm)[1](to_moved)
+def _linear_factors(token: Token, steps: _LinearSteps):
+    return {"w": (token.k, steps.total), "b": (None, steps.total)}
 
 
-class _Steps(NamedTuple):
+def _linear_pull(fast: Fast, token: Token, norm, steps: _LinearSteps, to_moved: Fast):
+    """From `out` as it was: weights that were taken back are a little off, and a norm tells."""
+    to_total = -(token.k @ to_moved["w"])
+    if "b" in fast:
+        to_total -= to_moved["b"][..., None, :]
+    _, stepping = jax.vjp(partial(_total, "b" in fast), steps.out, token, norm)
+    to_out, to_token, to_norm = stepping(to_total)
+    to_k = to_token.k + to_out @ _t(fast["w"]) - steps.total @ _t(to_moved["w"])
+    through = {"w": (token.k, to_out), "b": (None, to_out)}
+    return written(to_moved, through, 1), to_token._replace(k=to_k), to_norm
+
+
+class _MLPSteps(NamedTuple):
     """The steps of an mlp on one token: `total`, `inner` and `errors` are what is written.
 
     `before` is the total that each step found, `out` what the mlp said of the key there, `pull`
@@ -154,7 +173,7 @@ class _Steps(NamedTuple):
     pull: Float[Array, "K *lead 1 h"]
 
 
-def _mlp_descend(fast: Fast, token: Token, norm) -> _Steps:
+def _mlp_descend(fast: Fast, token: Token, norm) -> _MLPSteps:
     _, k, v, rates = token
     z, square = k @ fast["w1"] + fast["b1"][..., None, :], _dot(k, k) + 1
     w2, b2, count = fast["w2"], fast["b2"][..., None, :], rates.shape[0]
@@ -171,17 +190,17 @@ def _mlp_descend(fast: Fast, token: Token, norm) -> _Steps:
 
     start = (jnp.zeros_like(z), *(jnp.repeat(jnp.zeros_like(x), count, axis=-2) for x in (z, v)))
     (total, inner, errors), each = jax.lax.scan(step, start, (jnp.arange(count), rates))
-    return _Steps(z, total, inner, errors, *each)
+    return _MLPSteps(z, total, inner, errors, *each)
 
 
-def _mlp_factors(token: Token, steps: _Steps):
+def _mlp_factors(token: Token, steps: _MLPSteps):
     return {
         "w1": (token.k, steps.total), "b1": (None, steps.total),
         "w2": (steps.inner, steps.errors), "b2": (None, steps.errors),
     }  # fmt: skip
 
 
-def _mlp_pull(fast: Fast, token: Token, norm, steps: _Steps, to_moved: Fast):
+def _mlp_pull(fast: Fast, token: Token, norm, steps: _MLPSteps, to_moved: Fast):
     """By hand: autodiff would keep and sum a pair of weights a step, where factors are enough."""
     _, k, v, rates = token
     z, total, inner, errors, *each = steps
@@ -232,7 +251,7 @@ def _mlp_pull(fast: Fast, token: Token, norm, steps: _Steps, to_moved: Fast):
     to_pull, to_out = (jnp.moveaxis(x[..., 0, :], 0, -2) for x in (to_pull, to_out))
     rows = jnp.concatenate([inner, to_pull], axis=-2), jnp.concatenate([to_out, errors], axis=-2)
     through = {"w1": (k, to_z), "b1": (None, to_z), "w2": rows, "b2": (None, to_out)}
-    return _written(to_moved, through, 1), Token(jnp.zeros_like(k), to_k, to_v, to_rates), to_norm
+    return written(to_moved, through, 1), Token(jnp.zeros_like(k), to_k, to_v, to_rates), to_norm
 
 
 class _Kind(NamedTuple):

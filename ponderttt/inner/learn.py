@@ -29,8 +29,11 @@ Method = Literal[
     "auto", "primal", "factored", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient"
 ]
 METHODS = tuple(name for name in get_args(Method) if name != "auto")
-MOST_FACTORS = 16
-"""Above so many steps on a token, their factors are larger than the weights of most heads."""
+MOST_FACTORS = 32
+"""Above so many steps on a token, products with an mlp's factors take more than with its weights.
+
+At `d m / (d + m)`, for heads of 64 and as many hidden units.
+"""
 
 
 def learn(
@@ -57,6 +60,7 @@ def learn(
     given): causal for one step, or for units of one token, and refused otherwise. Keys in bfloat16
     are learned in float32, and answered in bfloat16.
 
+    Differentiable in reverse; `factored` is not going forward (`jax.jvp`).
     `steps` is K, for all N units or for each (`max_steps` bounds it, and is needed under jit).
     `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
     names one that can; so is a rate that makes a linear iteration diverge, where it is not traced.
@@ -65,6 +69,8 @@ def learn(
     if unit < 1 or length % unit:
         raise InputError(f"a unit of {unit} tokens does not divide a text of {length} tokens")
     max_steps = most_steps(steps, max_steps)
+    if max_steps < 0:
+        raise InputError(f"max_steps is {max_steps}: expected 0 or more")
     method = _choose(method, model, norm, unit, order, max_steps)
     _check(fast, q, k, v, rate, position, model, norm, unit, order, max_steps, method)
     if q.dtype == jnp.bfloat16:
@@ -138,7 +144,7 @@ def _choose(method: Method, model, norm, unit, order, max_steps) -> Method:
         return method
     if unit == 1 and model == "linear" and norm is None:
         return "chunkwise"
-    if unit == 1 and max_steps <= MOST_FACTORS:
+    if unit == 1 and (model == "linear" or max_steps <= MOST_FACTORS):
         return "factored"
     return "dual" if unit > 1 and order == "adapt_first" and max_steps <= 1 else "primal"
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ponderttt.inner.factored import written
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_and_slope
 from ponderttt.inner.objectives import Norm, answer, output_gradient, weighted_gradient
 from ponderttt.inner.pieces import cut, join
@@ -133,9 +134,4 @@ def _dual_mlp(fast, x, norm):
 def _moved(fast, eta, pairs):
     """The step of the whole mini-batch: gradients are inputs (1 for a bias) times `pairs`' g."""
     last = eta[..., -1, :, None]  # *lead b 1
-
-    def step(name, x, g):
-        g = last * g
-        return fast[name] - (jnp.sum(g, axis=-2) if x is None else jnp.swapaxes(x, -1, -2) @ g)
-
-    return {name: step(name, *pair) for name, pair in pairs.items()}
+    return written(fast, {name: (x, last * g) for name, (x, g) in pairs.items()}, -1)

@@ -1,19 +1,22 @@
 """What the pages that compare policies at equal cost share: frontier, gaps, calibration."""
 
+import dataclasses
+
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from ponderttt.evaluation.costs import policy_flops
 from ponderttt.experiments.result import Result
-from ponderttt.policies.features import NAMES
+from ponderttt.models.policy_network import PolicyNetworkConfig
 from ponderttt.report import markdown, renderer
 from ponderttt.report.claims import ABOVE_ZERO, Claim, Evidence, Test, paired_gain, signed_interval
 
 SHARES = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are shares of the gap")
+NETWORK = PolicyNetworkConfig()
 DECISIONS = {
-    "PPO": policy_flops(len(NAMES), hidden=64, layers=2, actions=4),
-    "bandit": policy_flops(len(NAMES), hidden=0, layers=0, actions=4),
+    "PPO": policy_flops(**dataclasses.asdict(NETWORK)),
+    "bandit": policy_flops(NETWORK.features, hidden=0, layers=0, actions=NETWORK.actions),
 }
 """FLOPs of one decision."""
 REFERENCES = {"oracle": "#1b1b1b", "control": renderer.GREY}
@@ -169,10 +172,10 @@ def ledger_table(result: Result) -> markdown.Markdown:
     stream, budget, units = streams(result)[0], middle(result), result.tables["unit_costs"]
     table = result.tables["documents"]
     here = table[(table["stream"] == stream) & (table["budget"] == budget)]
-    steps = here.groupby(["method", "source"])["steps"].mean().groupby("method").mean()
+    means = here.groupby("method")[["steps", "cost"]].mean()
     every = [f"all {name}" for name in units["action"]]
     rows = list(zip(every, units["steps"].astype(float), units["nominal"], strict=True))
-    rows += [(name, float(steps[name]), budget) for name in ("control", *methods(result), "oracle")]
+    rows += [(name, *means.loc[name]) for name in ("control", *methods(result), "oracle")]
     cells = []
     for name, taken, nominal in rows:
         adapter, model, seconds = (
@@ -187,9 +190,10 @@ def ledger_table(result: Result) -> markdown.Markdown:
         f"**In four ledgers** ({stream}, budget {budget:g}), a unit of "
         f"{result.config['unit_size']} tokens: nominal costs, by which policies are compared; "
         "FLOPs that the adapter adds, and of all there is to run, deciding included; milliseconds "
-        "on this machine, a document read alone. Methods stand at the budget on their own cost "
-        "curves; their FLOPs follow from their mean steps, and so do their milliseconds, on the "
-        "line through the actions that were measured.",
+        "on this machine, a document read alone, deciding left out. *All* takes the action on the "
+        "last unit too. Methods stand at the budget on their own cost curves; their FLOPs follow "
+        "from their mean steps, and so do their milliseconds, on the line through the actions "
+        "that were measured.",
         markdown.table(
             ("", "steps", "nominal", "adapter GFLOP", "model GFLOP", "ms"), cells, left=1
         ),

@@ -30,7 +30,7 @@ REACH = 10.0
 
 
 _CODE = code_fingerprint(
-    "types.py", "models/policy_network.py", "tree/walking.py",
+    "types.py", "models/policy_network.py", "tree/reading.py", "tree/walking.py",
     *(f"policies/{name}.py" for name in ("actor_critic", "policy")),
     *(f"training/{name}.py" for name in ("gae", "pid", "policy_trainer", "ppo")),
 )  # fmt: skip
@@ -90,7 +90,7 @@ def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResu
         leaves = jax.tree.leaves(train(keys, world))
         return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
 
-    key = fingerprint(_CODE, repr(trainer), jax.random.key_data(keys), world, budgets)
+    key = fingerprint(_CODE, trainer, jax.random.key_data(keys), world, budgets)
     found = remembered(key, compute)
     return jax.tree.unflatten(treedef, [jnp.asarray(found[str(i)]) for i in range(len(found))])
 

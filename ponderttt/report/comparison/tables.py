@@ -127,9 +127,10 @@ def efficiency(result: Result) -> markdown.Markdown:
     )  # fmt: skip
     return markdown.join(
         markdown.table(heads, rows, left=2),
-        "Median of readings of one batch, scores included, all ways in turns; FLOPs at the mean K "
-        "of the row without the decision. Linear fast weights take any K in closed form, mlp ones "
-        "pay the largest K that there is at every token. *A decision* is one of the halting "
+        "Median of readings of one batch, scores included, all ways in turns; FLOPs of plain steps "
+        "at the mean K of the row, without the decision. The programs take fewer: linear fast "
+        "weights any K in closed form, mlp ones by factors, but they pay the largest K that there "
+        "is at every token. *A decision* is one of the halting "
         "network at one layer. The bidirectional LSTM is the policy that was first proposed for "
         "this: it sees later tokens, so it is an ablation of cost alone, and in no comparison.",
     )
