@@ -183,9 +183,11 @@ def ledger_table(result: Result) -> markdown.Markdown:
             for ledger in ("adapter", "model", "seconds")
         )
         model += DECISIONS.get(name, 0.0)
-        numbers = (taken, nominal, adapter / 1e9, model / 1e9, 1e3 * seconds)
-        forms = (".2f", ".2f", "#.3g", "#.3g", "#.3g")
-        cells.append([name, *(_number(x, form) for x, form in zip(numbers, forms, strict=True))])
+        large = [adapter / 1e9, model / 1e9, 1e3 * seconds]
+        cells.append(
+            [name, *(_number(x, ".2f") for x in (taken, nominal))]
+            + [_number(x, ".0f" if x >= 100 else ".3g") for x in large]
+        )
     return markdown.join(
         f"**In four ledgers** ({stream}, budget {budget:g}), a unit of "
         f"{result.config['unit_size']} tokens: nominal costs, by which policies are compared; "

@@ -46,7 +46,7 @@ def learning(result: Result) -> alt.ConcatChart:
     panels = []
     for name, title in PANELS.items():
         base = alt.Chart(table[table["quantity"] == name]).encode(
-            x=alt.X("iteration:Q", axis=alt.Axis(format="d", tickMinStep=1, tickCount=4))
+            x=alt.X("iteration:Q", axis=alt.Axis(format="d", tickMinStep=1, tickCount=3))
         )
         y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False))
         band = base.mark_area(opacity=0.2, color=renderer.BLUE).encode(
