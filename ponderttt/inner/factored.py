@@ -116,7 +116,8 @@ def written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
     def of(x, g):
         return jnp.sum(g, axis=-2) if x is None else _t(x) @ g
 
-    return {name: w + sign * of(*factors[name]) for name, w in fast.items()}
+    change = jnp.add if sign > 0 else jnp.subtract
+    return {name: change(w, of(*factors[name])) for name, w in fast.items()}
 
 
 class _LinearSteps(NamedTuple):
