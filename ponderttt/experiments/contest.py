@@ -47,6 +47,11 @@ class Outcome(NamedTuple):
     steps: Float[np.ndarray, "*P B"]
 
 
+def outcome(read: Sequence[Array]) -> Outcome:
+    """What was read on a device, in float64 on the host."""
+    return Outcome(*(np.asarray(x, float) for x in read))
+
+
 def play(part: Part, policy: Policy) -> Outcome:
     """`policy`, which does not draw, on the documents of `part`."""
     stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], policy)
@@ -57,7 +62,7 @@ def play_all(
     part: Part, policies: Policy, features: Float[Array, "B E F"] | None = None
 ) -> Outcome:
     """Several policies of a kind, none of which draws; their leaves are stacked [P, ...]."""
-    return Outcome(*(np.asarray(x, float) for x in _play(part.tree, policies, features)))
+    return outcome(_play(part.tree, policies, features))
 
 
 @jax.jit
@@ -80,7 +85,7 @@ def draw(part: Part, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
     """What is expected where unit n draws its action with `probabilities[n]`: exact."""
     at_nodes = jnp.asarray(probabilities)[node_units(part.described.shape[1])]
     table = jnp.broadcast_to(at_nodes, (len(part), *at_nodes.shape))
-    return Outcome(*(np.asarray(x, float) for x in _expected(part.tree, table)))
+    return outcome(_expected(part.tree, table))
 
 
 _expected = jax.jit(expected)
@@ -163,7 +168,7 @@ def calibrate(
         policies = stacked(make, meet(spent, np.asarray(budgets)))
         outcomes = valid(policies), test(policies)
         for i, budget in enumerate(budgets):
-            each = [Outcome(*(x[i] for x in outcome)) for outcome in outcomes]
+            each = [Outcome(*(x[i] for x in part)) for part in outcomes]
             found.append(Calibrated(method.name, name, budget, *each))
     return found
 

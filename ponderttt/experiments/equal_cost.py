@@ -5,11 +5,9 @@ its own cost curve.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from ponderttt.evaluation import oracle
 from ponderttt.evaluation.comparison import holm, paired_test
@@ -43,12 +41,8 @@ def points(found: Sequence[Calibrated], setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-class Curve(NamedTuple):
-    """A method's own cost curve on the test documents: its `Outcome` at P points."""
-
-    loss: Float[np.ndarray, "P B"]
-    cost: Float[np.ndarray, "P B"]
-    steps: Float[np.ndarray, "P B"]
+class Curve(Outcome):
+    """A method's own cost curve on the test documents: its outcome at P points."""
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome]) -> "Curve":

@@ -1,4 +1,4 @@
-"""What the pages that compare policies at equal cost share: frontier, gaps, calibration."""
+"""What the pages that compare policies at equal cost share: frontier, gaps, ledgers."""
 
 import dataclasses
 

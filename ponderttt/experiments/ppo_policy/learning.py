@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ponderttt.experiments.allocation import Part, Setting
-from ponderttt.experiments.contest import Outcome, decision_budget, meet
+from ponderttt.experiments.contest import Outcome, decision_budget, meet, outcome
 from ponderttt.experiments.episodes import Arrays, fingerprint, remembered
 from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
 from ponderttt.models.policy_network import apply_policy
@@ -73,7 +73,7 @@ def learn(
     ]
     result = _trained(trainer, keys, worlds[0], budgets)
     read = partial(_read, trainer, result.params)
-    validation, test = (lambda knobs, w=w: _outcome(read(w, _price(knobs))) for w in worlds[1:])
+    validation, test = (lambda knobs, w=w: outcome(read(w, _price(knobs))) for w in worlds[1:])
     targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
     knobs = meet(lambda knobs: validation(knobs).cost.mean(axis=-1), targets)
     price = _price(knobs[:, AROUND.index(1.0)])
@@ -97,10 +97,6 @@ def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResu
 
 def _price(knobs: np.ndarray) -> Float[Array, "*S"]:
     return jnp.asarray(REACH * (1 - 2 * knobs), jnp.float32)
-
-
-def _outcome(read: tuple[jax.Array, ...]) -> Outcome:
-    return Outcome(*(np.asarray(x, float) for x in read))
 
 
 @partial(jax.jit, static_argnums=0)
