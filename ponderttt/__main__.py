@@ -53,8 +53,9 @@ def run(names: Names = (), preset: str = "quick", out: Path | None = None) -> in
     """
     from ponderttt.report import runner
 
-    tasks, folder = runner.plan(preset, names), runner.report_folder(preset, out)
-    passed = runner.run_notebooks(tasks, preset, folder, _console())
+    tasks = runner.plan(preset, names)
+    with runner.report_folder(preset, out) as folder:
+        passed = runner.run_notebooks(tasks, preset, folder, _console())
     print("\n".join(str(folder / "pages" / f"{task.name}.ipynb") for task in tasks))
     return 0 if passed else 1
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import numpy as np
 import safetensors.numpy
 
@@ -36,6 +37,25 @@ def writable_folder(folder: Path | str) -> Path:
             "free some space there or name another folder"
         ) from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[Path]:
+    """`folder` for one process at a time; an `InputError` where another is at work.
+
+    The lock is the system's: a process that is killed leaves nothing behind that has to be removed.
+    """
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(
+            f"another process is at work in {folder}: wait until it ends, or name another folder"
+        ) from None
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
 @contextmanager

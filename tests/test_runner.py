@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ponderttt import __main__ as command
 from ponderttt.report import building, notebooks, pages, runner
+from ponderttt.types import InputError
 
 RUN = """
 import json, os, sys, time
@@ -63,8 +64,8 @@ def set_params(checkout, name, **params):
 def run(checkout):
     out = io.StringIO()
     tasks = runner.plan("small", ())
-    folder = runner.report_folder("small", checkout / "out")
-    passed = runner.run_notebooks(tasks, "small", folder, Console(file=out, width=200))
+    with runner.report_folder("small", checkout / "out") as folder:
+        passed = runner.run_notebooks(tasks, "small", folder, Console(file=out, width=200))
     return passed, out.getvalue(), folder / "pages"
 
 
@@ -95,14 +96,16 @@ def test_a_report_that_is_killed_leaves_no_half_page(checkout):
         f"notebooks.NOTEBOOKS = Path({str(checkout / 'notebooks')!r})\n"
         f"notebooks.PARAMS = Path({str(checkout / 'params')!r})\n"
         "from rich.console import Console\n"
-        f"runner.run_notebooks(runner.plan('small', ('first',)), 'small',"
-        f" Path({str(checkout / 'out')!r}), Console())"
+        f"with runner.report_folder('small', Path({str(checkout / 'out')!r})) as folder:\n"
+        "    runner.run_notebooks(runner.plan('small', ('first',)), 'small', folder, Console())"
     )
     process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     progress = checkout / "out" / "work" / "first.progress.json"
     deadline = time.monotonic() + 120
     while not progress.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
+    with pytest.raises(InputError, match="another process is at work"):
+        run(checkout)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list((checkout / "out").glob("pages/*"))

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ponderttt.report import building, gate, notebooks, pages
 from ponderttt.report.execution import execute
-from ponderttt.storage import ROOT, file_sha256, writable_folder
+from ponderttt.storage import ROOT, alone_in, file_sha256, writable_folder
 
 
 class Task(NamedTuple):
@@ -23,9 +23,11 @@ class Task(NamedTuple):
     inputs: str
 
 
-def report_folder(preset: str, out: Path | None = None) -> Path:
-    """Where a report goes: `out`, or .report/<preset> in the checkout."""
-    return writable_folder(out or ROOT / ".report" / preset).resolve()
+@contextmanager
+def report_folder(preset: str, out: Path | None = None) -> Iterator[Path]:
+    """Where a report goes, for this process alone: `out`, or .report/<preset> in the checkout."""
+    with alone_in(writable_folder(out or ROOT / ".report" / preset).resolve()) as folder:
+        yield folder
 
 
 def plan(preset: str, only: tuple[str, ...]) -> list[Task]:
@@ -64,22 +66,24 @@ def report(
     preset: str, only: tuple[str, ...], out: Path | None, publish: bool, console: Console
 ) -> int:
     """Run, gate, build, and name the page at the end; gives the exit code."""
-    tasks, folder = plan(preset, only), report_folder(preset, out)
-    console.print(f"preset {preset}: {', '.join(task.name for task in tasks)} → {folder}")
-    passed = run_notebooks(tasks, preset, folder, console)
-    try:
-        with console.status("building the book"):
-            index = building.build_report(folder, [task.name for task in tasks])
-    except building.BuildError as error:
-        console.print(str(error), markup=False)
-        return 1
-    if publish and passed:
-        for task in tasks:
-            pages.copy(folder / "pages", task.name, building.BOOK)
-        console.print(f"published into {building.BOOK}")
-    elif publish:
-        console.print("nothing was published: a page did not pass its gate")
-    page = index.parent / "experiments" / f"{tasks[0].name}.html"
+    tasks = plan(preset, only)
+    with report_folder(preset, out) as folder:
+        names = [task.name for task in tasks]
+        console.print(f"preset {preset}: {', '.join(names)} → {folder}")
+        passed = run_notebooks(tasks, preset, folder, console)
+        try:
+            with console.status("building the book"):
+                index = building.build_report(folder, names)
+        except building.BuildError as error:
+            console.print(str(error), markup=False)
+            return 1
+        if publish and passed:
+            for name in names:
+                pages.copy(folder / "pages", name, building.BOOK)
+            console.print(f"published into {building.BOOK}")
+        elif publish:
+            console.print("nothing was published: a page did not pass its gate")
+    page = index.parent / "experiments" / f"{names[0]}.html"
     console.print(f"book: {index}\npage: {page}", soft_wrap=True, markup=False, highlight=False)
     return 0 if passed else 1
 
