@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ponderttt.inner.descent import Order
-from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, gelu_and_slope
+from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, gelu_and_slope, written
 from ponderttt.inner.objectives import Norm, answer, output_gradient
 from ponderttt.inner.pieces import cut, join
 
@@ -106,20 +106,6 @@ def _dot(x: Float[Array, "*n d"], y: Float[Array, "*n d"]) -> Float[Array, "*n 1
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
-def _t(x: Float[Array, "*lead n m"]) -> Float[Array, "*lead m n"]:
-    return jnp.swapaxes(x, -1, -2)
-
-
-def written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
-    """`fast` and `sign` times the products of its factors (`None` stands for a bias's ones)."""
-
-    def of(x, g):
-        return jnp.sum(g, axis=-2) if x is None else _t(x) @ g
-
-    change = jnp.add if sign > 0 else jnp.subtract
-    return {name: change(w, of(*factors[name])) for name, w in fast.items()}
-
-
 class _LinearSteps(NamedTuple):
     """What linear weights said of the key, and the sum of the steps' gradients there."""
 
@@ -153,7 +139,7 @@ def _linear_pull(fast: Fast, token: Token, norm, steps: _LinearSteps, to_moved: 
         to_total -= to_moved["b"][..., None, :]
     _, stepping = jax.vjp(partial(_total, "b" in fast), steps.out, token, norm)
     to_out, to_token, to_norm = stepping(to_total)
-    to_k = to_token.k + to_out @ _t(fast["w"]) - steps.total @ _t(to_moved["w"])
+    to_k = to_token.k + to_out @ fast["w"].mT - steps.total @ to_moved["w"].mT
     through = {"w": (token.k, to_out), "b": (None, to_out)}
     return written(to_moved, through, 1), to_token._replace(k=to_k), to_norm
 
@@ -183,9 +169,9 @@ def _mlp_descend(fast: Fast, token: Token, norm) -> _MLPSteps:
         total, inner, errors = carry
         i, rate = x
         x2, slope = gelu_and_slope(z - square * total)
-        out = x2 @ w2 + b2 - (x2 @ _t(inner) + 1) @ errors
+        out = x2 @ w2 + b2 - (x2 @ inner.mT + 1) @ errors
         g2 = rate * output_gradient(out, k, v, norm)
-        pull = g2 @ _t(w2) - (g2 @ _t(errors)) @ inner
+        pull = g2 @ w2.mT - (g2 @ errors.mT) @ inner
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=i, axis=k.ndim - 2)
         return (total + pull * slope, put(inner, x2), put(errors, g2)), (total, out, pull)
 
@@ -219,17 +205,17 @@ def _mlp_pull(fast: Fast, token: Token, norm, steps: _MLPSteps, to_moved: Fast):
         g2 = row(errors)
 
         to_pull = to_total * slope
-        shared = earlier(to_pull @ _t(inner))
+        shared = earlier(to_pull @ inner.mT)
         to_g2 = row(to_errors) + to_pull @ w2 - shared @ errors
-        to_inner = to_inner - _t(earlier(g2 @ _t(errors))) * to_pull
-        to_errors = to_errors - _t(shared) * g2
+        to_inner = to_inner - earlier(g2 @ errors.mT).mT * to_pull
+        to_errors = to_errors - shared.mT * g2
 
         _, through = jax.vjp(lambda r, *rest: r * output_gradient(*rest), rate, out, k, v, norm)
         to_rate, to_out, *rest = through(to_g2)
-        shared = earlier(to_out @ _t(errors))
-        to_x2 = row(to_inner) + to_out @ _t(w2) - shared @ inner
-        to_inner = to_inner - _t(shared) * x2
-        to_errors = to_errors - _t(earlier(x2 @ _t(inner) + 1)) * to_out
+        shared = earlier(to_out @ errors.mT)
+        to_x2 = row(to_inner) + to_out @ w2.mT - shared @ inner
+        to_inner = to_inner - shared.mT * x2
+        to_errors = to_errors - earlier(x2 @ inner.mT + 1).mT * to_out
 
         (moved,) = to_input((to_x2, to_total * pull))
         carry = (
@@ -239,7 +225,7 @@ def _mlp_pull(fast: Fast, token: Token, norm, steps: _MLPSteps, to_moved: Fast):
         return carry, (to_pull, to_out, to_rate)
 
     to_total = -(k @ to_moved["w1"]) - to_moved["b1"][..., None, :]
-    to_inner = -(errors @ _t(to_moved["w2"]))
+    to_inner = -(errors @ to_moved["w2"].mT)
     to_errors = -(inner @ to_moved["w2"]) - to_moved["b2"][..., None, :]
     nothing = jax.tree.map(jnp.zeros_like, (z, square, [k, v, norm]))
     carry, (to_pull, to_out, to_rates) = jax.lax.scan(
@@ -247,8 +233,8 @@ def _mlp_pull(fast: Fast, token: Token, norm, steps: _MLPSteps, to_moved: Fast):
         reverse=True,
     )  # fmt: skip
     to_z, to_square, (to_k, to_v, to_norm) = carry[3:]
-    to_k += to_z @ _t(w1) + 2 * to_square * k
-    to_k -= total @ _t(to_moved["w1"])
+    to_k += to_z @ w1.mT + 2 * to_square * k
+    to_k -= total @ to_moved["w1"].mT
     to_pull, to_out = (jnp.moveaxis(x[..., 0, :], 0, -2) for x in (to_pull, to_out))
     rows = jnp.concatenate([inner, to_pull], axis=-2), jnp.concatenate([to_out, errors], axis=-2)
     through = {"w1": (k, to_z), "b1": (None, to_z), "w2": rows, "b2": (None, to_out)}

@@ -60,6 +60,16 @@ def gelu_and_slope(
     return 0.5 * x * (1 + t), slope
 
 
+def written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
+    """`fast` and `sign` times the products of its factors (`None` stands for a bias's ones)."""
+
+    def of(x, g):
+        return jnp.sum(g, axis=-2) if x is None else x.mT @ g
+
+    change = jnp.add if sign > 0 else jnp.subtract
+    return {name: change(w, of(*factors[name])) for name, w in fast.items()}
+
+
 FAST_WEIGHTS = {
     "linear": FastWeights(init_linear, apply_linear),
     "mlp": FastWeights(init_mlp, apply_mlp),

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.inner import closed_form, limit, mini_batch
 from ponderttt.inner.descent import Order, adapt, most_steps
+from ponderttt.inner.dual import dual
 from ponderttt.inner.factored import factored
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
 from ponderttt.inner.objectives import Norm, answer, weighted_gradient
@@ -60,7 +61,7 @@ def learn(
     given): causal for one step, or for units of one token, and refused otherwise. Keys in bfloat16
     are learned in float32, and answered in bfloat16.
 
-    Differentiable in reverse; `factored` is not going forward (`jax.jvp`).
+    Differentiable in reverse; `dual` and `factored` are not going forward (`jax.jvp`).
     `steps` is K, for all N units or for each (`max_steps` bounds it, and is needed under jit).
     `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
     names one that can; so is a rate that makes a linear iteration diverge, where it is not traced.
@@ -97,7 +98,7 @@ def learn(
         # A unit that takes no step is one whose tokens pull at nothing.
         rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit, axis=-1))
         if method == "dual":
-            return mini_batch.dual(fast, q, k, v, rates, model=model, norm=norm)
+            return dual(fast, q, k, v, rates, model=model, norm=norm)
         start = mini_batch.begin(fast)
         out, reading = mini_batch.primal(start, q, k, v, rates, model=model, norm=norm)
         return out, reading.fast

@@ -2,7 +2,7 @@
 
 The gradients of a mini-batch are all taken at the weights `W` it finds, and token i is answered
 with `W_i = W - sum_{j<=i} eta[i, j] dl_j/dW`: causal, because of the lower triangle (Sun et al.,
-2407.04620, section 2.5). `dual` does a mini-batch in matrix products and never forms `W_i`;
+2407.04620, section 2.5). `inner.dual` does a mini-batch in matrix products and never forms `W_i`;
 `primal` goes token by token, and may stop and go on anywhere: both give the same.
 Axes: T tokens, b tokens a mini-batch, d head width; `*lead` are heads and documents.
 """
@@ -13,13 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ponderttt.inner.factored import written
-from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_and_slope
-from ponderttt.inner.objectives import Norm, answer, output_gradient, weighted_gradient
+from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
+from ponderttt.inner.objectives import Norm, answer, weighted_gradient
 from ponderttt.inner.pieces import cut, join
-
-BLOCK = 8
-"""So many mini-batches share one copy of their weights for the outer backward."""
 
 
 class Rates(NamedTuple):
@@ -73,65 +69,3 @@ def primal(
     q, k, v, token = (cut(x, 1) for x in (q, k, v, rates.token[..., None]))
     reading, out = jax.lax.scan(read, reading, (q, k, v, token[..., 0]))
     return join(out, q.shape[0]), reading
-
-
-def dual(
-    fast: Fast,
-    q: Float[Array, "*lead T d"],
-    k: Float[Array, "*lead T d"],
-    v: Float[Array, "*lead T d"],
-    rates: Rates,
-    *,
-    model: str,
-    norm: Norm | None,
-) -> tuple[Float[Array, "*lead T d"], Fast]:
-    """A mini-batch at a time; T is a multiple of the mini-batch."""
-    b, length = rates.position.shape[0], q.shape[-2]
-    position = rates.position.reshape((1,) * (q.ndim - 1) + (b, 1))
-    step = _dual_linear if model == "linear" else _dual_mlp
-    bias = model != "linear" or "b" in fast
-
-    @jax.checkpoint  # the outer backward keeps the weights that each block found, no more
-    def block(fast, x):
-        q, k, v, token = (cut(y, b) for y in x)
-        eta = jnp.tril(position * jnp.swapaxes(token, -1, -2))  # n *lead b b
-        # A bias is one more key, equal to 1.
-        reach = eta * (q @ jnp.swapaxes(k, -1, -2) + bias)
-        fast, out = jax.lax.scan(lambda fast, x: step(fast, x, norm), fast, (q, k, v, eta, reach))
-        return fast, join(out, q.shape[0] * b)
-
-    size = b * min(BLOCK, length // b)
-    texts = tuple(cut(x, size) for x in (q, k, v, rates.token[..., None]))
-    fast, out = jax.lax.scan(block, fast, texts)
-    return join(out, length), fast
-
-
-def _dual_linear(fast, x, norm):
-    q, k, v, eta, reach = x
-    b = q.shape[-2]
-    z = apply_linear(fast, jnp.concatenate([k, q], axis=-2))
-    g = output_gradient(z[..., :b, :], k, v, norm)
-    out = answer(z[..., b:, :] - reach @ g, q, norm)
-    pairs = {"w": (k, g), "b": (None, g)}
-    return _moved(fast, eta, {name: pairs[name] for name in fast}), out
-
-
-def _dual_mlp(fast, x, norm):
-    q, k, v, eta, reach = x
-    b = q.shape[-2]
-    b1, b2 = fast["b1"][..., None, :], fast["b2"][..., None, :]
-    z1 = jnp.concatenate([k, q], axis=-2) @ fast["w1"] + b1
-    x2, slope = gelu_and_slope(z1[..., :b, :])
-    g2 = output_gradient(x2 @ fast["w2"] + b2, k, v, norm)
-    g1 = g2 @ jnp.swapaxes(fast["w2"], -1, -2) * slope
-    y2 = jax.nn.gelu(z1[..., b:, :] - reach @ g1, approximate=True)
-    reach2 = eta * (y2 @ jnp.swapaxes(x2, -1, -2) + 1)
-    out = answer(y2 @ fast["w2"] + b2 - reach2 @ g2, q, norm)
-    pairs = {"w1": (k, g1), "b1": (None, g1), "w2": (x2, g2), "b2": (None, g2)}
-    return _moved(fast, eta, pairs), out
-
-
-def _moved(fast, eta, pairs):
-    """The step of the whole mini-batch: gradients are inputs (1 for a bias) times `pairs`' g."""
-    last = eta[..., -1, :, None]  # *lead b 1
-    return written(fast, {name: (x, last * g) for name, (x, g) in pairs.items()}, -1)

@@ -15,7 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ponderttt.inner import FAST_WEIGHTS, Norm
-from ponderttt.inner.mini_batch import Rates, Reading, begin, dual, primal
+from ponderttt.inner.dual import dual
+from ponderttt.inner.mini_batch import Rates, Reading, begin, primal
 from ponderttt.inner.objectives import layer_norm
 from ponderttt.models.ttt_layer import refuse_nan
 from ponderttt.types import InputError
@@ -129,7 +130,12 @@ class ReferenceTTTLayer(nnx.Module):
 
     def _views(self, x: Float[Array, "B T D"], done):
         """Queries, keys and values [B, H, T, d] with rotary positions; token rates [B, H, T]."""
-        q, k, v = (jnp.einsum("BTD,DHd->BHTd", x, w[...]) for w in (self.wq, self.wk, self.wv))
+
+        def heads(w):  # one flat product: XLA would turn an einsum to heads into copies
+            flat = x @ w[...].reshape(x.shape[-1], -1)
+            return jnp.swapaxes(flat.reshape(*x.shape[:2], *w.shape[1:]), 1, 2)
+
+        q, k, v = heads(self.wq), heads(self.wk), heads(self.wv)
         at = (done + jnp.arange(x.shape[1])) % self.config.mini_batch
         powers = jnp.arange(0, self.config.head_dim, 2) / self.config.head_dim
         angles = at[:, None] * self.config.rope_base ** -powers[None]

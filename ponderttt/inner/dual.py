@@ -1,0 +1,218 @@
+"""One step a mini-batch in matrix products: the dual form of TTT-Linear and TTT-MLP.
+
+The answers need products of queries and keys, not the weights that each token would find
+(Sun et al., 2407.04620, section 2.5). The outer backward goes through the text in reverse and takes
+back what each mini-batch wrote: it keeps what a mini-batch computed, and never a pair of weights.
+Axes: T tokens, b tokens a mini-batch, d head width, h hidden; `*lead` are heads and documents.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ponderttt.inner.fast_weights import Fast, apply_linear, gelu_and_slope, written
+from ponderttt.inner.mini_batch import Rates
+from ponderttt.inner.objectives import Norm, answer, output_gradient
+from ponderttt.inner.pieces import cut, join
+
+
+class Piece(NamedTuple):
+    """A mini-batch, or all of a text's along an axis in front."""
+
+    q: Float[Array, "*lead b d"]
+    k: Float[Array, "*lead b d"]
+    v: Float[Array, "*lead b d"]
+    eta: Float[Array, "*lead b b"]
+    """Rates, 0 where the gradient would come from a later token than the answer."""
+
+
+def dual(
+    fast: Fast,
+    q: Float[Array, "*lead T d"],
+    k: Float[Array, "*lead T d"],
+    v: Float[Array, "*lead T d"],
+    rates: Rates,
+    *,
+    model: str,
+    norm: Norm | None,
+) -> tuple[Float[Array, "*lead T d"], Fast]:
+    """A mini-batch at a time; T is a multiple of the mini-batch."""
+    b, length = rates.position.shape[0], q.shape[-2]
+    q, k, v, token = (cut(x, b) for x in (q, k, v, rates.token[..., None]))
+    eta = jnp.tril(rates.position.reshape((1,) * (q.ndim - 2) + (b, 1)) * token.mT)
+    fast, out = _read(model, fast, Piece(q, k, v, eta), norm)
+    return join(out, length), fast
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _read(model: str, fast: Fast, text: Piece, norm: Norm | None):
+    return _forward(model, fast, text, norm)[0]
+
+
+def _forward(model, fast, text, norm):
+    read, _ = _KINDS[model]
+    fast, (out, kept) = jax.lax.scan(lambda fast, piece: read(fast, piece, norm), fast, text)
+    return (fast, out), (fast, text, norm, kept)
+
+
+def _backward(model, known, pulled):
+    last, text, norm, kept = known
+    _, pull = _KINDS[model]
+
+    def back(carry, x):
+        moved, to_moved, to_norm = carry
+        fast, to_fast, to_piece, of_piece = pull(moved, to_moved, norm, *x)
+        return (fast, to_fast, jax.tree.map(jnp.add, to_norm, of_piece)), to_piece
+
+    to_last, to_out = pulled
+    start = (last, to_last, jax.tree.map(jnp.zeros_like, norm))
+    (_, to_fast, to_norm), to_text = jax.lax.scan(back, start, (text, kept, to_out), reverse=True)
+    return to_fast, to_text, to_norm
+
+
+_read.defvjp(_forward, _backward)
+
+
+def _write(piece: Piece, x: Float[Array, "*lead b m"], g: Float[Array, "*lead b n"]):
+    """The factors of one layer's step: inputs, and gradients at the rates of the mini-batch."""
+    return x, piece.eta[..., -1, :, None] * g
+
+
+def _pull_write(piece: Piece, x, g, to_w: Float[Array, "*lead m n"], to_b):
+    """From a layer as it was written to `x`, `g` and the rates of the mini-batch's step."""
+    scaled = _write(piece, x, g)[1]
+    to_scaled = -(x @ to_w) - (0 if to_b is None else to_b[..., None, :])
+    return -(scaled @ to_w.mT), piece.eta[..., -1, :, None] * to_scaled, jnp.sum(to_scaled * g, -1)
+
+
+def _linear_read(fast: Fast, piece: Piece, norm: Norm | None):
+    q, k, v, eta = piece
+    z = apply_linear(fast, jnp.concatenate([k, q], axis=-2))
+    zk, zq = jnp.split(z, 2, axis=-2)
+    g = output_gradient(zk, k, v, norm)
+    o = zq - (eta * (q @ k.mT + ("b" in fast))) @ g
+    x, scaled = _write(piece, k, g)
+    moved = written(fast, {"w": (x, scaled), "b": (None, scaled)}, -1)
+    return moved, (answer(o, q, norm), (zk, g, o))
+
+
+def _linear_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, kept, to_out):
+    q, k, v, eta = piece
+    zk, g, o = kept
+    pairs = q @ k.mT + ("b" in moved)
+    x, scaled = _write(piece, k, g)
+    fast = written(moved, {"w": (x, scaled), "b": (None, scaled)}, 1)
+
+    _, through_answer = jax.vjp(answer, o, q, norm)
+    to_o, to_q, norm_of_q = through_answer(to_out)
+    to_k, to_g, to_last = _pull_write(piece, k, g, to_moved["w"], to_moved.get("b"))
+    _, through_gradient = jax.vjp(output_gradient, zk, k, v, norm)
+    to_zk, of_k, to_v, norm_of_k = through_gradient(to_g - (eta * pairs).mT @ to_o)
+    to_reach = -(to_o @ g.mT)
+    to_pairs = to_reach * eta
+
+    to_z = jnp.concatenate([to_zk, to_o], axis=-2)
+    both = jnp.concatenate([k, q], axis=-2)
+    to_fast = written(to_moved, {"w": (both, to_z), "b": (None, to_z)}, 1)
+    through_k, through_q = jnp.split(to_z @ fast["w"].mT, 2, axis=-2)
+    to_piece = Piece(
+        to_q + through_q + to_pairs @ k, to_k + of_k + through_k + to_pairs.mT @ q, to_v,
+        (to_reach * pairs).at[..., -1, :].add(to_last),
+    )  # fmt: skip
+    return fast, to_fast, to_piece, jax.tree.map(jnp.add, norm_of_q, norm_of_k)
+
+
+class _MLPKept(NamedTuple):
+    """What an mlp computed of a mini-batch: 1 and 2 are its layers, `k` and `q` whose inputs."""
+
+    z1k: Float[Array, "*lead b h"]
+    z1q: Float[Array, "*lead b h"]
+    z2k: Float[Array, "*lead b d"]
+    z2q: Float[Array, "*lead b d"]
+    g2: Float[Array, "*lead b d"]
+    pull: Float[Array, "*lead b h"]
+    """`g2` come back through the second weights."""
+
+
+def _gelu(x):
+    return jax.nn.gelu(x, approximate=True)
+
+
+def _mlp_factors(piece: Piece, x2, g1, g2):
+    x1, scaled1 = _write(piece, piece.k, g1)
+    x2, scaled2 = _write(piece, x2, g2)
+    return {
+        "w1": (x1, scaled1), "b1": (None, scaled1), "w2": (x2, scaled2), "b2": (None, scaled2)
+    }  # fmt: skip
+
+
+def _mlp_read(fast: Fast, piece: Piece, norm: Norm | None):
+    q, k, v, eta = piece
+    w1, w2 = fast["w1"], fast["w2"]
+    b1, b2 = fast["b1"][..., None, :], fast["b2"][..., None, :]
+    z1k, z1q = jnp.split(jnp.concatenate([k, q], axis=-2) @ w1 + b1, 2, axis=-2)
+    x2, slope = gelu_and_slope(z1k)
+    z2k = x2 @ w2 + b2
+    g2 = output_gradient(z2k, k, v, norm)
+    pull = g2 @ w2.mT
+    g1 = pull * slope
+    z1q = z1q - (eta * (q @ k.mT + 1)) @ g1
+    y2 = _gelu(z1q)
+    z2q = y2 @ w2 + b2 - (eta * (y2 @ x2.mT + 1)) @ g2
+    kept = _MLPKept(z1k, z1q, z2k, z2q, g2, pull)
+    moved = written(fast, _mlp_factors(piece, x2, g1, g2), -1)
+    return moved, (answer(z2q, q, norm), kept)
+
+
+def _mlp_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, kept, to_out):
+    q, k, v, eta = piece
+    z1k, z1q, z2k, z2q, g2, pull = kept
+    (x2, slope), through_slope = jax.vjp(gelu_and_slope, z1k)
+    y2, through_gelu = jax.vjp(_gelu, z1q)
+    g1 = pull * slope
+    pairs1, pairs2 = q @ k.mT + 1, y2 @ x2.mT + 1
+    fast = written(moved, _mlp_factors(piece, x2, g1, g2), 1)
+    w1, w2 = fast["w1"], fast["w2"]
+
+    _, through_answer = jax.vjp(answer, z2q, q, norm)
+    to_z2q, to_q, norm_of_q = through_answer(to_out)
+    to_x2, to_g2, last2 = _pull_write(piece, x2, g2, to_moved["w2"], to_moved["b2"])
+    to_k, to_g1, last1 = _pull_write(piece, k, g1, to_moved["w1"], to_moved["b1"])
+
+    to_reach2 = -(to_z2q @ g2.mT)
+    to_pairs2 = to_reach2 * eta
+    (to_z1q,) = through_gelu(to_z2q @ w2.mT + to_pairs2 @ x2)
+    to_reach1 = -(to_z1q @ g1.mT)
+    to_pairs1 = to_reach1 * eta
+    to_g1 -= (eta * pairs1).mT @ to_z1q
+    to_pull = to_g1 * slope
+    to_g2 += to_pull @ w2 - (eta * pairs2).mT @ to_z2q
+    _, through_gradient = jax.vjp(output_gradient, z2k, k, v, norm)
+    to_z2k, of_k, to_v, norm_of_k = through_gradient(to_g2)
+    to_x2 += to_z2k @ w2.mT + to_pairs2.mT @ y2
+    (to_z1k,) = through_slope((to_x2, to_g1 * pull))
+
+    to_z1 = jnp.concatenate([to_z1k, to_z1q], axis=-2)
+    to_z2 = jnp.concatenate([to_z2k, to_z2q, g2], axis=-2)
+    inner = jnp.concatenate([x2, y2, to_pull], axis=-2)
+    both = jnp.concatenate([k, q], axis=-2)
+    to_fast = written(
+        to_moved,
+        {
+            "w1": (both, to_z1), "b1": (None, to_z1),
+            "w2": (inner, to_z2), "b2": (None, to_z2k + to_z2q),
+        },
+        1,
+    )  # fmt: skip
+    through_k, through_q = jnp.split(to_z1 @ w1.mT, 2, axis=-2)
+    to_piece = Piece(
+        to_q + through_q + to_pairs1 @ k, to_k + of_k + through_k + to_pairs1.mT @ q, to_v,
+        (to_reach1 * pairs1 + to_reach2 * pairs2).at[..., -1, :].add(last1 + last2),
+    )  # fmt: skip
+    return fast, to_fast, to_piece, jax.tree.map(jnp.add, norm_of_q, norm_of_k)
+
+
+_KINDS = {"linear": (_linear_read, _linear_pull), "mlp": (_mlp_read, _mlp_pull)}
