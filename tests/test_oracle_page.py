@@ -17,14 +17,12 @@ CHARTS = ("frontier", "gain_by_document", "allocation", "who_gains")
 
 @pytest.fixture(scope="module")
 def result():
-    return oracle.run(
-        OracleConfig(streams=("python",), budgets=(2.0, 3.125), train_documents=4, test_documents=2)
-    )
+    return oracle.run(OracleConfig(streams=("python",)))
 
 
 def test_the_tables_agree_with_one_another(result):
     documents, available = result.tables["documents"], result.tables["available"]
-    assert len(documents) == 2 * 2
+    assert len(documents) == 3 * 8
     row = available.set_index(["budget", "source"]).loc[(2.0, "all")]
     part = documents[documents["budget"] == 2.0]
     gain = (part["control_loss"] - part["oracle_loss"]).mean()

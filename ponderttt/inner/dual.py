@@ -28,6 +28,11 @@ class Piece(NamedTuple):
     eta: Float[Array, "*lead b b"]
     """Rates, 0 where the gradient would come from a later token than the answer."""
 
+    @property
+    def last(self) -> Float[Array, "*lead b 1"]:
+        """The rates of the step that the whole mini-batch writes."""
+        return self.eta[..., -1, :, None]
+
 
 def dual(
     fast: Fast,
@@ -76,16 +81,15 @@ def _backward(model, known, pulled):
 _read.defvjp(_forward, _backward)
 
 
-def _write(piece: Piece, x: Float[Array, "*lead b m"], g: Float[Array, "*lead b n"]):
-    """The factors of one layer's step: inputs, and gradients at the rates of the mini-batch."""
-    return x, piece.eta[..., -1, :, None] * g
-
-
 def _pull_write(piece: Piece, x, g, to_w: Float[Array, "*lead m n"], to_b):
-    """From a layer as it was written to `x`, `g` and the rates of the mini-batch's step."""
-    scaled = _write(piece, x, g)[1]
+    """From a layer as it was written to its inputs `x`, their gradients `g`, and the rates."""
     to_scaled = -(x @ to_w) - (0 if to_b is None else to_b[..., None, :])
-    return -(scaled @ to_w.mT), piece.eta[..., -1, :, None] * to_scaled, jnp.sum(to_scaled * g, -1)
+    to_x = -((piece.last * g) @ to_w.mT)
+    return to_x, piece.last * to_scaled, jnp.sum(to_scaled * g, axis=-1)
+
+
+def _linear_factors(piece: Piece, g: Float[Array, "*lead b d"]) -> dict[str, tuple]:
+    return {"w": (piece.k, piece.last * g), "b": (None, piece.last * g)}
 
 
 def _linear_read(fast: Fast, piece: Piece, norm: Norm | None):
@@ -94,8 +98,7 @@ def _linear_read(fast: Fast, piece: Piece, norm: Norm | None):
     zk, zq = jnp.split(z, 2, axis=-2)
     g = output_gradient(zk, k, v, norm)
     o = zq - (eta * (q @ k.mT + ("b" in fast))) @ g
-    x, scaled = _write(piece, k, g)
-    moved = written(fast, {"w": (x, scaled), "b": (None, scaled)}, -1)
+    moved = written(fast, _linear_factors(piece, g), -1)
     return moved, (answer(o, q, norm), (zk, g, o))
 
 
@@ -103,8 +106,7 @@ def _linear_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, k
     q, k, v, eta = piece
     zk, g, o = kept
     pairs = q @ k.mT + ("b" in moved)
-    x, scaled = _write(piece, k, g)
-    fast = written(moved, {"w": (x, scaled), "b": (None, scaled)}, 1)
+    fast = written(moved, _linear_factors(piece, g), 1)
 
     _, through_answer = jax.vjp(answer, o, q, norm)
     to_o, to_q, norm_of_q = through_answer(to_out)
@@ -141,11 +143,10 @@ def _gelu(x):
     return jax.nn.gelu(x, approximate=True)
 
 
-def _mlp_factors(piece: Piece, x2, g1, g2):
-    x1, scaled1 = _write(piece, piece.k, g1)
-    x2, scaled2 = _write(piece, x2, g2)
+def _mlp_factors(piece: Piece, x2, g1, g2) -> dict[str, tuple]:
+    scaled1, scaled2 = piece.last * g1, piece.last * g2
     return {
-        "w1": (x1, scaled1), "b1": (None, scaled1), "w2": (x2, scaled2), "b2": (None, scaled2)
+        "w1": (piece.k, scaled1), "b1": (None, scaled1), "w2": (x2, scaled2), "b2": (None, scaled2)
     }  # fmt: skip
 
 
