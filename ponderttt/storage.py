@@ -52,6 +52,10 @@ def alone_in(folder: Path) -> Iterator[Path]:
         raise InputError(
             f"another process is at work in {folder}: wait until it ends, or name another folder"
         ) from None
+    except OSError as error:
+        raise InputError(
+            f"cannot lock {folder}: {error.strerror or error}; name another folder"
+        ) from error
     try:
         yield folder
     finally:

@@ -147,6 +147,32 @@ def test_derivatives_of_the_factored_form_are_those_of_the_loop(seed, model, nor
         same(*found, 1e-10)
 
 
+@pytest.mark.parametrize(
+    ("model", "normed", "bias"),
+    [("linear", True, True), ("linear", False, False), ("mlp", True, True), ("mlp", False, True)],
+)
+def test_derivatives_of_the_dual_form_are_those_of_the_loop(model, normed, bias):
+    """In float64, over heads, with respect to everything that there is."""
+    with jax.enable_x64(True):
+        q, k, v = (x.reshape(2, 12, 4) for x in text(3, 24, 4, jnp.float64))
+        rng = np.random.default_rng(3)
+        rate, position = (jnp.asarray(rng.uniform(0.05, 0.3, n)) for n in ((2, 12), 4))
+        one = weights(model, 4, dtype=jnp.float64, bias=bias)
+        fast = jax.tree.map(lambda w: jnp.stack([w, 1.1 * w]), one)
+        norm = jax.tree.map(lambda x: jnp.stack([x, x]), a_norm(4, jnp.float64) if normed else None)
+
+        def value(method, fast, q, k, v, rate, position, norm):
+            out, fast = learn(
+                fast, q, k, v, rate=rate, position=position, unit=4, model=model, norm=norm,
+                method=method,
+            )  # fmt: skip
+            return jnp.sum(out**2) + sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(fast))
+
+        by = jax.jit(jax.grad(value, argnums=range(1, 8)), static_argnums=0)
+        found = [by(m, fast, q, k, v, rate, position, norm) for m in ("dual", "primal")]
+        same(*found, 1e-10)
+
+
 @pytest.mark.parametrize("method", ["factored", "dual"])
 @pytest.mark.parametrize(("model", "normed"), [("linear", True), ("mlp", False), ("mlp", True)])
 def test_going_back_over_a_long_text_in_float32(method, model, normed):
@@ -416,6 +442,19 @@ def test_bfloat16_is_learned_in_float32():
     expected = learn(fast, *wide, rate=rate, steps=4)
     same(last, expected[1], 1e-6)
     same(out.astype(jnp.float32), expected[0], 1e-2)
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp"])
+def test_rates_may_be_narrower_than_what_is_learned(model):
+    q, k, v = text(14, 8, 4, jnp.bfloat16)
+
+    def value(method, rate, k):
+        out, _ = learn(weights(model, 4), q, k, v, rate=rate, unit=4, model=model, method=method)
+        return jnp.sum(out.astype(jnp.float32) ** 2)
+
+    rate = jnp.full(8, 0.3, jnp.bfloat16)
+    found = [jax.grad(value, argnums=(1, 2))(m, rate, k) for m in ("dual", "primal")]
+    same(*jax.tree.map(lambda x: x.astype(jnp.float32), found), 1e-2)
 
 
 def test_the_dual_form_needs_no_bias():

@@ -22,7 +22,7 @@ def result():
 
 def test_the_tables_agree_with_one_another(result):
     documents, available = result.tables["documents"], result.tables["available"]
-    assert len(documents) == 3 * 8
+    assert len(documents) == len(OracleConfig().budgets) * OracleConfig().test_documents
     row = available.set_index(["budget", "source"]).loc[(2.0, "all")]
     part = documents[documents["budget"] == 2.0]
     gain = (part["control_loss"] - part["oracle_loss"]).mean()

@@ -104,10 +104,12 @@ def test_a_report_that_is_killed_leaves_no_half_page(checkout):
     deadline = time.monotonic() + 120
     while not progress.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    with pytest.raises(InputError, match="another process is at work"):
-        run(checkout)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        with pytest.raises(InputError, match="another process is at work"):
+            run(checkout)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert not list((checkout / "out").glob("pages/*"))
     set_params(checkout, "first", wait=0.1)
     passed, _, folder = run(checkout)

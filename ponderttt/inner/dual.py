@@ -3,7 +3,10 @@
 The answers need products of queries and keys, not the weights that each token would find
 (Sun et al., 2407.04620, section 2.5). The outer backward goes through the text in reverse and takes
 back what each mini-batch wrote: it keeps what a mini-batch computed, and never a pair of weights.
-Axes: T tokens, b tokens a mini-batch, d head width, h hidden; `*lead` are heads and documents.
+What is taken back is off by the rounding of the largest weights that the text ever led to, so after
+a divergence the derivatives at earlier tokens are wrong; `mini_batch.primal` keeps them.
+Axes: T tokens, b tokens a mini-batch, d head width, h hidden, m and n a layer's inputs and outputs;
+`*lead` are heads and documents.
 """
 
 from functools import partial
@@ -48,7 +51,7 @@ def dual(
     b, length = rates.position.shape[0], q.shape[-2]
     q, k, v, token = (cut(x, b) for x in (q, k, v, rates.token[..., None]))
     eta = jnp.tril(rates.position.reshape((1,) * (q.ndim - 2) + (b, 1)) * token.mT)
-    fast, out = _read(model, fast, Piece(q, k, v, eta), norm)
+    fast, out = _read(model, fast, Piece(q, k, v, eta.astype(q.dtype)), norm)
     return join(out, length), fast
 
 
@@ -139,10 +142,6 @@ class _MLPKept(NamedTuple):
     """`g2` come back through the second weights."""
 
 
-def _gelu(x):
-    return jax.nn.gelu(x, approximate=True)
-
-
 def _mlp_factors(piece: Piece, x2, g1, g2) -> dict[str, tuple]:
     scaled1, scaled2 = piece.last * g1, piece.last * g2
     return {
@@ -161,7 +160,7 @@ def _mlp_read(fast: Fast, piece: Piece, norm: Norm | None):
     pull = g2 @ w2.mT
     g1 = pull * slope
     z1q = z1q - (eta * (q @ k.mT + 1)) @ g1
-    y2 = _gelu(z1q)
+    y2, _ = gelu_and_slope(z1q)
     z2q = y2 @ w2 + b2 - (eta * (y2 @ x2.mT + 1)) @ g2
     kept = _MLPKept(z1k, z1q, z2k, z2q, g2, pull)
     moved = written(fast, _mlp_factors(piece, x2, g1, g2), -1)
@@ -172,7 +171,7 @@ def _mlp_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, kept
     q, k, v, eta = piece
     z1k, z1q, z2k, z2q, g2, pull = kept
     (x2, slope), through_slope = jax.vjp(gelu_and_slope, z1k)
-    y2, through_gelu = jax.vjp(_gelu, z1q)
+    y2, slope_of_q = gelu_and_slope(z1q)
     g1 = pull * slope
     pairs1, pairs2 = q @ k.mT + 1, y2 @ x2.mT + 1
     fast = written(moved, _mlp_factors(piece, x2, g1, g2), 1)
@@ -185,7 +184,7 @@ def _mlp_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, kept
 
     to_reach2 = -(to_z2q @ g2.mT)
     to_pairs2 = to_reach2 * eta
-    (to_z1q,) = through_gelu(to_z2q @ w2.mT + to_pairs2 @ x2)
+    to_z1q = (to_z2q @ w2.mT + to_pairs2 @ x2) * slope_of_q
     to_reach1 = -(to_z1q @ g1.mT)
     to_pairs1 = to_reach1 * eta
     to_g1 -= (eta * pairs1).mT @ to_z1q

@@ -61,7 +61,9 @@ def learn(
     given): causal for one step, or for units of one token, and refused otherwise. Keys in bfloat16
     are learned in float32, and answered in bfloat16.
 
-    Differentiable in reverse; `dual` and `factored` are not going forward (`jax.jvp`).
+    Differentiable in reverse; forward mode (`jax.jvp`) needs `primal` where `auto` would take
+    `dual` or `factored`.
+
     `steps` is K, for all N units or for each (`max_steps` bounds it, and is needed under jit).
     `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
     names one that can; so is a rate that makes a linear iteration diverge, where it is not traced.
@@ -77,7 +79,8 @@ def learn(
     if q.dtype == jnp.bfloat16:
         wide = [x.astype(jnp.float32) for x in (q, k, v)]
         out, fast = learn(
-            fast, *wide, rate=rate, steps=steps, max_steps=max_steps, unit=unit, position=position,
+            fast, *wide, rate=rate.astype(jnp.float32), steps=steps, max_steps=max_steps, unit=unit,
+            position=None if position is None else position.astype(jnp.float32),
             model=model, norm=norm, order=order, method=method,
         )  # fmt: skip
         return out.astype(q.dtype), fast

@@ -33,9 +33,11 @@ class Norm(NamedTuple):
 
 
 def _mean(x: Float[Array, "*lead U d"]) -> Float[Array, "*lead U 1"]:
-    """Each row's mean, as a product: XLA would sum a fused one anew for every element of a row."""
+    """Each row's mean, as a product: a fused sum is done anew for each of its elements on a CPU."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
     ones = jnp.ones(x.shape[-1], x.dtype)
-    return jnp.matmul(x, ones, precision="highest")[..., None] / x.shape[-1]
+    total = jnp.matmul(x, ones, precision="highest", preferred_element_type=wide)
+    return (total / x.shape[-1]).astype(x.dtype)[..., None]
 
 
 def _standardised(x: Float[Array, "*lead U d"]):
@@ -101,7 +103,7 @@ def weighted_gradient(
     """`sum_j weight[j] dl_j/dW` of the tokens' reconstruction losses, by hand."""
 
     def of_product(x, g):
-        return jnp.swapaxes(x, -1, -2) @ g
+        return x.mT @ g
 
     if model == "linear":
         g = output_gradient(apply_linear(fast, k), k, v, norm) * weight[..., None]
@@ -109,7 +111,7 @@ def weighted_gradient(
     inner, slope = gelu_and_slope(k @ fast["w1"] + fast["b1"][..., None, :])
     out = inner @ fast["w2"] + fast["b2"][..., None, :]
     g2 = output_gradient(out, k, v, norm) * weight[..., None]
-    g1 = g2 @ jnp.swapaxes(fast["w2"], -1, -2) * slope
+    g1 = g2 @ fast["w2"].mT * slope
     return {
         "w1": of_product(k, g1), "b1": jnp.sum(g1, axis=-2),
         "w2": of_product(inner, g2), "b2": jnp.sum(g2, axis=-2),
