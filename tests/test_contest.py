@@ -22,7 +22,7 @@ COSTS, STEPS = (np.asarray(x) for x in (CHUNK_ACTIONS.costs, CHUNK_ACTIONS.steps
 
 @pytest.fixture(scope="module")
 def setting():
-    config = AllocationConfig(streams=("python",))
+    config = AllocationConfig(streams=("python",), train_documents=6, test_documents=3)
     return next(config.settings(TransformerLM.from_pretrained("tiny")))
 
 

@@ -57,7 +57,7 @@ def test_the_verdicts_turn_with_the_result(result):
     found = [{c.sentence: c.verdict for c in page.claims(one)} for one in (good, bad)]
     sentences = [s for s in found[0] if "reads better than the best uninformed" in s]
     ahead = [s for s in found[0] if "one step ahead reads as well" in s]
-    assert len(sentences) == len(ahead) == 2
+    assert len(sentences) == len(ahead) == 3
     for sentence in sentences:
         assert [f[sentence] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]
     for sentence in ahead:
