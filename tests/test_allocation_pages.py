@@ -14,7 +14,7 @@ from ponderttt.report import gating as gating_page
 from ponderttt.report import ppo_policy as ppo_page
 from ponderttt.types import InputError
 
-SMALL = {"streams": ("python",)}  # as many documents as the notebooks: one set of programs
+SMALL = {"streams": ("python",), "train_documents": 6, "test_documents": 3}
 PAGES = {
     "gating": (gating_page, ("signals", "frontier", "gap_chart", "calibration", "drift")),
     "ppo_policy": (
