@@ -85,7 +85,7 @@ def test_next_token_flops(rank):
 
 # Wide heads: beside the products the norms are then within the 2 %.
 LAYERS = {
-    "linear": TTTConfig(1024, head_dim=512),
+    "linear": TTTConfig(1536, head_dim=768),
     "mlp": TTTConfig(512, head_dim=256, fast_weight="mlp", fast_weight_hidden_dim=512),
 }
 

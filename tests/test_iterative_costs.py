@@ -84,8 +84,9 @@ def inner_flops(config, length, steps, method="auto"):
 )
 def test_inner_steps(model, norm, steps):
     config = config_of(
-        num_heads=1, fast_weight=model, norm=norm, mini_batch=128, fast_weight_hidden_dim=512
-    )
+        hidden_dim=768, num_heads=1, fast_weight=model, norm=norm, mini_batch=128,
+        fast_weight_hidden_dim=768,
+    )  # fmt: skip
     layer = ttt_layer_flops(config)
     flops = inner_flops(config, 128, steps)
     assert layer.read_out + steps * layer.step == pytest.approx(flops, rel=0.02)

@@ -41,8 +41,8 @@ def _mean(x: Float[Array, "*lead U d"]) -> Float[Array, "*lead U 1"]:
 
 
 def _standardised(x: Float[Array, "*lead U d"]):
-    centred = x - _mean(x)
-    scale = jax.lax.rsqrt(_mean(centred**2) + 1e-6)
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    scale = jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
     return centred * scale, scale
 
 
