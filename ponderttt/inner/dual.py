@@ -5,8 +5,7 @@ The answers need products of queries and keys, not the weights that each token w
 back what each mini-batch wrote: it keeps what a mini-batch computed, and never a pair of weights.
 What is taken back is off by the rounding of the largest weights that the text ever led to, so after
 a divergence the derivatives at earlier tokens are wrong; `mini_batch.primal` keeps them.
-Axes: T tokens, b tokens a mini-batch, d head width, h hidden, m and n a layer's inputs and outputs;
-`*lead` are heads and documents.
+Axes: T tokens, b tokens a mini-batch, d head width, h hidden; `*lead` are heads and documents.
 """
 
 from functools import partial
@@ -16,7 +15,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ponderttt.inner.fast_weights import Fast, apply_linear, gelu_and_slope, written
+from ponderttt.inner.fast_weights import (
+    Fast,
+    apply_linear,
+    gelu_and_slope,
+    through_written,
+    written,
+)
 from ponderttt.inner.mini_batch import Rates
 from ponderttt.inner.objectives import Norm, answer, output_gradient
 from ponderttt.inner.pieces import cut, join
@@ -84,10 +89,9 @@ def _backward(model, known, pulled):
 _read.defvjp(_forward, _backward)
 
 
-def _pull_write(piece: Piece, x, g, to_w: Float[Array, "*lead m n"], to_b):
+def _pull_write(piece: Piece, x, g, to_w, to_b):
     """From a layer as it was written to its inputs `x`, their gradients `g`, and the rates."""
-    to_scaled = -(x @ to_w) - (0 if to_b is None else to_b[..., None, :])
-    to_x = -((piece.last * g) @ to_w.mT)
+    to_x, to_scaled = through_written(x, piece.last * g, to_w, to_b)
     return to_x, piece.last * to_scaled, jnp.sum(to_scaled * g, axis=-1)
 
 

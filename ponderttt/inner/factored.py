@@ -17,7 +17,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ponderttt.inner.descent import Order
-from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, gelu_and_slope, written
+from ponderttt.inner.fast_weights import (
+    FAST_WEIGHTS,
+    Fast,
+    gelu_and_slope,
+    through_written,
+    written,
+)
 from ponderttt.inner.objectives import Norm, answer, output_gradient
 from ponderttt.inner.pieces import cut, join
 
@@ -134,12 +140,10 @@ def _linear_factors(token: Token, steps: _LinearSteps):
 
 def _linear_pull(fast: Fast, token: Token, norm, steps: _LinearSteps, to_moved: Fast):
     """From `out` as it was: weights that were taken back are a little off, and a norm tells."""
-    to_total = -(token.k @ to_moved["w"])
-    if "b" in fast:
-        to_total -= to_moved["b"][..., None, :]
+    of_k, to_total = through_written(token.k, steps.total, to_moved["w"], to_moved.get("b"))
     _, stepping = jax.vjp(partial(_total, "b" in fast), steps.out, token, norm)
     to_out, to_token, to_norm = stepping(to_total)
-    to_k = to_token.k + to_out @ fast["w"].mT - steps.total @ to_moved["w"].mT
+    to_k = to_token.k + to_out @ fast["w"].mT + of_k
     through = {"w": (token.k, to_out), "b": (None, to_out)}
     return written(to_moved, through, 1), to_token._replace(k=to_k), to_norm
 
@@ -224,17 +228,15 @@ def _mlp_pull(fast: Fast, token: Token, norm, steps: _MLPSteps, to_moved: Fast):
         )  # fmt: skip
         return carry, (to_pull, to_out, to_rate)
 
-    to_total = -(k @ to_moved["w1"]) - to_moved["b1"][..., None, :]
-    to_inner = -(errors @ to_moved["w2"].mT)
-    to_errors = -(inner @ to_moved["w2"]) - to_moved["b2"][..., None, :]
+    of_k, to_total = through_written(k, total, to_moved["w1"], to_moved["b1"])
+    to_inner, to_errors = through_written(inner, errors, to_moved["w2"], to_moved["b2"])
     nothing = jax.tree.map(jnp.zeros_like, (z, square, [k, v, norm]))
     carry, (to_pull, to_out, to_rates) = jax.lax.scan(
         step, (to_total, to_inner, to_errors, *nothing), (jnp.arange(count), rates, *each),
         reverse=True,
     )  # fmt: skip
     to_z, to_square, (to_k, to_v, to_norm) = carry[3:]
-    to_k += to_z @ w1.mT + 2 * to_square * k
-    to_k -= total @ to_moved["w1"].mT
+    to_k += to_z @ w1.mT + 2 * to_square * k + of_k
     to_pull, to_out = (jnp.moveaxis(x[..., 0, :], 0, -2) for x in (to_pull, to_out))
     rows = jnp.concatenate([inner, to_pull], axis=-2), jnp.concatenate([to_out, errors], axis=-2)
     through = {"w1": (k, to_z), "b1": (None, to_z), "w2": rows, "b2": (None, to_out)}

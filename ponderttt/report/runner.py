@@ -1,7 +1,7 @@
 """The batch runner: every notebook of a preset, its gate, and the book with the pages."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +23,9 @@ class Task(NamedTuple):
     inputs: str
 
 
-@contextmanager
-def report_folder(preset: str, out: Path | None = None) -> Iterator[Path]:
+def report_folder(preset: str, out: Path | None = None) -> AbstractContextManager[Path]:
     """Where a report goes, for this process alone: `out`, or .report/<preset> in the checkout."""
-    with alone_in(writable_folder(out or ROOT / ".report" / preset).resolve()) as folder:
-        yield folder
+    return alone_in(writable_folder(out or ROOT / ".report" / preset).resolve())
 
 
 def plan(preset: str, only: tuple[str, ...]) -> list[Task]:
