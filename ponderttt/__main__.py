@@ -38,7 +38,7 @@ def report(
         out: Folder to write to; default .report/<preset>.
         publish: Also write the executed pages and their records into book/.
     """
-    from ponderttt.report import runner
+    from ponderttt.report.batch import runner
 
     return runner.report(preset, only, out, publish, _console())
 
@@ -51,7 +51,7 @@ def run(names: Names = (), preset: str = "quick", out: Path | None = None) -> in
         preset: smoke, quick, cpu or gpu: the folder of params/ to take.
         out: Folder to write to; default .report/<preset>.
     """
-    from ponderttt.report import runner
+    from ponderttt.report.batch import runner
 
     tasks = runner.plan(preset, names)
     with runner.report_folder(preset, out) as folder:
@@ -62,7 +62,7 @@ def run(names: Names = (), preset: str = "quick", out: Path | None = None) -> in
 
 def book() -> int:
     """Build the book from book/ as it stands, with the published pages, and name its index."""
-    from ponderttt.report import building
+    from ponderttt.report.batch import building
 
     try:
         print(building.build(building.BOOK))
@@ -104,7 +104,7 @@ def visualize(results_file: Path, output_dir: Path = Path("figures")) -> int:
         results_file: The results.json that `ponderttt train-policy` wrote.
         output_dir: Folder for training_history and action_distribution, .png and .html.
     """
-    from ponderttt.report import policy_training
+    from ponderttt.report.pages import train_policy as policy_training
 
     for path in policy_training.save(results_file, output_dir):
         print(path)
@@ -113,6 +113,7 @@ def visualize(results_file: Path, output_dir: Path = Path("figures")) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; bad input is one line on standard error and exit code 2."""
+    from ponderttt.errors import InputError
     from ponderttt.experiments.convergence_analysis import ConvergenceAnalysisConfig
     from ponderttt.experiments.convergence_analysis import run as run_convergence
     from ponderttt.experiments.full_comparison_suite import SuiteConfig
@@ -123,7 +124,6 @@ def main(arguments: list[str] | None = None) -> None:
     from ponderttt.experiments.train_baseline import run as run_train_baseline
     from ponderttt.experiments.train_policy import TrainPolicyConfig
     from ponderttt.experiments.train_policy import run as run_train_policy
-    from ponderttt.types import InputError
 
     def train_baseline(config: tyro.conf.OmitArgPrefixes[TrainBaselineConfig]) -> int:
         """Read some chunks of text under one fixed action and print the loss of each."""

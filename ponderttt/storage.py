@@ -1,6 +1,5 @@
 """Files that are either whole or absent: atomic writes, checksums and where the caches live."""
 
-import ast
 import hashlib
 import os
 import tempfile
@@ -12,7 +11,7 @@ import filelock
 import numpy as np
 import safetensors.numpy
 
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: where notebooks/, params/ and book/ are."""
@@ -119,34 +118,3 @@ def file_sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def code_fingerprint(*places: str) -> str:
-    """Digest of this package's code in `places` (files or folders), comments and docstrings aside.
-
-    Caches keep it in their keys: what other code computed is computed again.
-    """
-    package = Path(__file__).resolve().parent
-    digest = hashlib.sha256()
-    for place in places:
-        files = [package / place] if place.endswith(".py") else (package / place).glob("*.py")
-        for file in sorted(files):
-            digest.update(_meaning(file.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()
-
-
-def _meaning(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):  # a string that stands alone says something to readers only
-            node.body = [x for x in body if not _is_text(x)]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-def _is_text(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -14,15 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ponderttt.errors import InputError
+
 IGNORED = -100
 """The label of a token that is never scored."""
-
-
-class InputError(ValueError):
-    """What the user gave cannot be used: one line with the thing, the expectation, the remedy.
-
-    The command line prints it alone and exits with 2.
-    """
 
 
 class ActionSpace(NamedTuple):

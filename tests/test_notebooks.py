@@ -9,7 +9,7 @@ import sys
 import nbformat
 import pytest
 
-from ponderttt.report import notebooks
+from ponderttt.report.batch import notebooks
 
 TAG = "nbval-check-output"
 

@@ -5,9 +5,9 @@ import dataclasses
 import papermill
 import pytest
 
+from ponderttt.errors import InputError
 from ponderttt.experiments import baselines, comparison, convergence, gating, oracle, ppo_policy
-from ponderttt.report import notebooks, runner
-from ponderttt.types import InputError
+from ponderttt.report.batch import notebooks, runner
 
 EXPERIMENTS = (baselines, comparison, convergence, gating, oracle, ppo_policy)
 CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in EXPERIMENTS}

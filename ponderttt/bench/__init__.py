@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from ponderttt.bench.row import Options, Row
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 __all__ = ["GROUPS", "Options", "Row", "run"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from ponderttt.bench.peer import peer_process
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
 from ponderttt.evaluation.timing import interleaved, seconds
-from ponderttt.models.config import DecoderConfig
+from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.head import head_nll
-from ponderttt.models.lm import TransformerLM
 
 LENGTH = 512
 MODELS = {"smollm2-135m": DecoderConfig.smollm2_135m(), "gpt2": DecoderConfig.gpt2()}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ponderttt.bench.row import Options, Row, lower_is_better
 from ponderttt.evaluation.timing import interleaved, seconds
-from ponderttt.models.config import DecoderConfig
+from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.head import head_nll
 
 LENGTH = 512

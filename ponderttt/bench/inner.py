@@ -18,8 +18,8 @@ from ponderttt.bench.row import (
 )
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import FAST_WEIGHTS, Views, adapt, learn, reconstruction_gradient
-from ponderttt.models.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer
-from ponderttt.models.ttt_layer import TTTConfig, TTTLayer
+from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
+from ponderttt.models.iterative.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer
 
 DOCUMENTS, HEADS, LENGTH, WIDTH = 4, 8, 2048, 64
 MODEL, MINI_BATCH = 768, 16

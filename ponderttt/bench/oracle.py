@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, lower_is_better
+from ponderttt.environment.rollout import rollout
+from ponderttt.environment.tree import read_tree, ways
 from ponderttt.evaluation.timing import interleaved, seconds
-from ponderttt.models.adapters import NextToken
-from ponderttt.models.hidden import hidden_states
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.decoder.hidden import hidden_states
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import SchedulePolicy
-from ponderttt.rollout import rollout
-from ponderttt.tree import read_tree, ways
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
 UNITS, LENGTH = 5, 64

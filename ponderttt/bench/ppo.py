@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better
+from ponderttt.environment.rollout import rollout, views
 from ponderttt.evaluation.costs import policy_flops, score_flops
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import adapt
-from ponderttt.models.adapters import NextToken, token_losses
-from ponderttt.models.config import DecoderConfig
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.adapters.protocol import token_losses
+from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy, log_policy
 from ponderttt.policies import ActorCritic, FeatureExtractor, SchedulePolicy
 from ponderttt.policies.features import DESCRIBED
-from ponderttt.rollout import rollout, views
 from ponderttt.training import PIDLagrangianPPO, PPOConfig, Trajectories
 from ponderttt.training.policy_trainer import PolicyTrainer, World, collect
 from ponderttt.types import CHUNK_ACTIONS, Documents

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, straight_line
+from ponderttt.environment.rollout import rollout
 from ponderttt.evaluation.timing import interleaved, seconds
-from ponderttt.models.adapters import NextToken
-from ponderttt.models.config import DecoderConfig
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import RandomPolicy
-from ponderttt.rollout import rollout
 from ponderttt.types import Documents
 
 UNITS, LENGTH = 8, 256

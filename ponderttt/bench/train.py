@@ -13,10 +13,10 @@ import numpy as np
 
 from ponderttt.bench.peer import peer_process
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
-from ponderttt.evaluation.iterative_costs import model_flops
 from ponderttt.evaluation.timing import interleaved, seconds
+from ponderttt.evaluation.token_costs import model_flops
 from ponderttt.experiments.comparison.methods import Spec
-from ponderttt.models.iterative_config import IterativeTransformerConfig
+from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.training.language import LanguageTrainingConfig, advance_seeds, start_seeds
 
 BATCH, LENGTH, STEPS, SEEDS = 8, 256, 4, 5

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import tokenizers
 
 from ponderttt.data.tokenizer import START, byte_level, fast_tokenizer
+from ponderttt.errors import InputError
 from ponderttt.storage import cache_folder, write_text
-from ponderttt.types import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

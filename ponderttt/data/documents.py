@@ -9,7 +9,8 @@ import numpy as np
 
 from ponderttt.data.encoding import encode_texts
 from ponderttt.data.sources import check_split, open_source
-from ponderttt.types import Documents, InputError
+from ponderttt.errors import InputError
+from ponderttt.types import Documents
 
 _BATCH = 16
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 TIMEOUT = 10.0  # seconds for the hub's first answer: a machine without a network fails soon
 

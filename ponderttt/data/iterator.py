@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ponderttt.data.documents import CodeDataset, check_positive, pad_tokens
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 Batch = dict[str, np.ndarray]
 

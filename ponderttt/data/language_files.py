@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from ponderttt.data.hub import TIMEOUT
 from ponderttt.data.readers import hub_answers
 from ponderttt.data.sources import SPLITS, open_source
+from ponderttt.errors import InputError
 from ponderttt.storage import file_sha256
-from ponderttt.types import InputError
 
 
 class Article(NamedTuple):

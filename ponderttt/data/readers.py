@@ -17,7 +17,7 @@ from ponderttt.data.clean import LANGUAGES, MAX_BYTES, RawFile, Text
 from ponderttt.data.hub import TIMEOUT
 from ponderttt.data.wheels import wheel_path
 from ponderttt.data.wikipedia import read_dump
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 PACKAGES = (
     "jax", "flax", "optax", "orbax-checkpoint", "transformers", "datasets", "huggingface-hub",

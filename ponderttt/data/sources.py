@@ -17,8 +17,8 @@ import xxhash
 
 from ponderttt.data import readers
 from ponderttt.data.clean import MIN_CHARACTERS, RawFile, Text, clean_texts
+from ponderttt.errors import InputError
 from ponderttt.storage import atomic_path, cache_folder, file_sha256, write_text
-from ponderttt.types import InputError
 
 if TYPE_CHECKING:
     import datasets

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ponderttt.data.hub import hub_folder, is_hub_id
 from ponderttt.data.wheels import smollm2_gguf, wheel_path
+from ponderttt.errors import InputError
 from ponderttt.storage import file_sha256
-from ponderttt.types import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ponderttt.errors import InputError
 from ponderttt.storage import file_sha256
-from ponderttt.types import InputError
 
 if TYPE_CHECKING:
     from gguf import GGUFReader

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ponderttt.models.config import DecoderConfig
-from ponderttt.models.iterative_config import IterativeTransformerConfig
-from ponderttt.models.ttt_layer import TTTConfig
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, InputError
+from ponderttt.errors import InputError
+from ponderttt.models.adapters.ttt_layer import TTTConfig
+from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.iterative.config import IterativeTransformerConfig
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace
 
 
 class AdapterFlops(NamedTuple):
@@ -226,7 +227,7 @@ def compute_model_flops(
     (38.4, 68.83)
     """
     if isinstance(config, IterativeTransformerConfig):
-        from ponderttt.evaluation.iterative_costs import model_flops  # it builds on this module
+        from ponderttt.evaluation.token_costs import model_flops  # it builds on this module
 
         if unit is not None or adapter is not None or decision:
             raise InputError(

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import DegenerateDataWarning, bootstrap, entropy, rankdata
 
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, InputError
+from ponderttt.errors import InputError
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace
 
 
 class Correlation(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 C = TypeVar("C")
 Device = Literal["cpu", "cuda"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ponderttt.errors import InputError
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.storage import writable_folder
-from ponderttt.types import InputError
 
 
 @dataclass(frozen=True)

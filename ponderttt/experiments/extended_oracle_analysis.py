@@ -25,8 +25,8 @@ class ExtendedOracleConfig(OracleAnalysisConfig):
 def run(config: ExtendedOracleConfig) -> dict[str, pd.DataFrame]:
     """Run, print, write tables and pictures; returns the tables by name."""
     # The one import upwards: the module is where its users look for it, drawing is the report's.
-    from ponderttt.report import renderer
-    from ponderttt.report.oracle import tokens
+    from ponderttt.report.display import renderer
+    from ponderttt.report.pages.token_oracle import charts as tokens
 
     folder = writable_folder(config.output_dir)
     tables = run_analysis(config)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from ponderttt.experiments.command import Device, run_module, use_device
-from ponderttt.experiments.oracle.token_level import TokenOracleConfig
-from ponderttt.experiments.oracle.token_level import run as run_tokens
+from ponderttt.experiments.token_oracle.run import TokenOracleConfig
+from ponderttt.experiments.token_oracle.run import run as run_tokens
 from ponderttt.storage import writable_folder
 
 TITLES = {

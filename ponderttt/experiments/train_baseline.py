@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ponderttt.errors import InputError
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.storage import writable_folder, write_text
-from ponderttt.types import CHUNK_ACTIONS, InputError
+from ponderttt.types import CHUNK_ACTIONS
 
 SCALES = {"125m": "gpt2", "350m": "gpt2-medium", "1b": "gpt2-large"}
 
@@ -55,7 +56,7 @@ def load_scale(scale: str):
 
     GPT-2 from the hub where it can be had; for 125m otherwise SmolLM2-135M from its wheel.
     """
-    from ponderttt.models.lm import TransformerLM
+    from ponderttt.models.decoder.lm import TransformerLM
 
     name = SCALES[scale]
     try:
@@ -74,9 +75,9 @@ def chunk_losses(lm, config: TrainBaselineConfig) -> Iterator[tuple[float, float
     import numpy as np
 
     from ponderttt.data import get_tokenizer, load_documents
-    from ponderttt.models.adapters import NextToken
+    from ponderttt.environment.rollout import rollout
+    from ponderttt.models.adapters.next_token import NextToken
     from ponderttt.policies import UniformPolicy
-    from ponderttt.rollout import rollout
 
     units = min(config.num_chunks, config.max_chunks_per_document)
     count = -(-config.num_chunks // units)

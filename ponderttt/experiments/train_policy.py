@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ponderttt.errors import InputError
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.experiments.train_baseline import load_scale
 from ponderttt.storage import writable_folder, write_text
-from ponderttt.types import CHUNK_ACTIONS, InputError
+from ponderttt.types import CHUNK_ACTIONS
 
 DOCUMENT_UNITS = 32
 """`budget_limit` is counted against a document of so many units."""
@@ -119,11 +120,11 @@ def _world(lm, config: TrainPolicyConfig):
     import numpy as np
 
     from ponderttt.data import get_tokenizer, load_documents
-    from ponderttt.models.adapters import NextToken
-    from ponderttt.models.hidden import cached_states
+    from ponderttt.environment.rollout import rollout
+    from ponderttt.models.adapters.next_token import NextToken
+    from ponderttt.models.decoder.hidden import cached_states
     from ponderttt.policies import FeatureExtractor, RandomPolicy, UniformPolicy
     from ponderttt.policies.features import TokenTable, describe
-    from ponderttt.rollout import rollout
     from ponderttt.training.policy_trainer import World
 
     tokenizer = get_tokenizer(lm.tokenizer_name)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ponderttt.errors import InputError
 from ponderttt.inner.fast_weights import Fast
-from ponderttt.types import InputError
 
 Dispatch = Literal["masked", "switch"]
 DISPATCHES = ("masked", "switch")

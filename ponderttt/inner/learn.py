@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ponderttt.errors import InputError
 from ponderttt.inner import closed_form, limit, mini_batch
 from ponderttt.inner.descent import Order, adapt, most_steps
 from ponderttt.inner.dual import dual
 from ponderttt.inner.factored import factored
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
 from ponderttt.inner.objectives import Norm, answer, weighted_gradient
-from ponderttt.types import InputError
 
 Method = Literal[
     "auto", "primal", "factored", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient"

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ponderttt.errors import InputError
 from ponderttt.inner.fast_weights import Fast
-from ponderttt.types import InputError
 
 
 class Solved(NamedTuple):

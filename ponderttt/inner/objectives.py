@@ -1,7 +1,7 @@
 """What the fast weights descend: TTT-Linear's reconstruction of views of the hidden state.
 
 The other objective, next-token cross-entropy, is the head's loss on the unit just scored
-(`ponderttt.models.adapters.NextToken`): it needs the language model and no views.
+(`ponderttt.models.adapters.adapters.NextToken`): it needs the language model and no views.
 """
 
 from typing import NamedTuple

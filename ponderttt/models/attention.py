@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ponderttt.models.config import DecoderConfig
+from ponderttt.models.decoder.config import DecoderConfig
 
 QUERY_BLOCK = 128
 """Queries that are handled together: keys after the last of them are never touched."""

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from ponderttt.errors import InputError
 from ponderttt.inner import FAST_WEIGHTS, learn
-from ponderttt.types import InputError
 
 
 class FastWeightLayer(nnx.Module):

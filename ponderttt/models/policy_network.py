@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Who decides how many steps: every policy is `init(key) -> state` and `act(state, ...)`."""
 
 from ponderttt.policies.actor_critic import ActorCritic as ActorCritic
-from ponderttt.policies.bandit import ThresholdBandit as ThresholdBandit
 from ponderttt.policies.features import FeatureExtractor as FeatureExtractor
 from ponderttt.policies.gates import EMAGate as EMAGate
 from ponderttt.policies.policy import Policy as Policy
@@ -9,6 +8,7 @@ from ponderttt.policies.policy import RandomPolicy as RandomPolicy
 from ponderttt.policies.policy import SchedulePolicy as SchedulePolicy
 from ponderttt.policies.policy import UniformPolicy as UniformPolicy
 from ponderttt.policies.policy import best_mix as best_mix
+from ponderttt.policies.regression import ThresholdBandit as ThresholdBandit
 from ponderttt.policies.thresholds import EntropyBasedPolicy as EntropyBasedPolicy
 from ponderttt.policies.thresholds import GradientNormBasedPolicy as GradientNormBasedPolicy
 from ponderttt.policies.thresholds import LossBasedPolicy as LossBasedPolicy

@@ -17,15 +17,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from safetensors.numpy import save
 
 from ponderttt import pytree
-from ponderttt.models.policy_network import (
-    PolicyNetworkConfig,
-    apply_policy,
-    init_policy,
-)
+from ponderttt.errors import InputError
+from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, init_policy
 from ponderttt.policies.features import VERSION, FeatureExtractor
 from ponderttt.policies.policy import Memoryless
 from ponderttt.storage import atomic_path
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, InputError, Observation
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, Observation
 
 
 class Account(NamedTuple):

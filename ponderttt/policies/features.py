@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt import pytree
-from ponderttt.types import InputError, Observation, masked_mean
+from ponderttt.errors import InputError
+from ponderttt.types import Observation, masked_mean
 
 GROUPS = {
     "confidence": ("entropy", "entropy_std", "top_probability", "log_perplexity"),

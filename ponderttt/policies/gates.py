@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt import pytree
+from ponderttt.errors import InputError
 from ponderttt.policies.policy import Memoryless, decided
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, InputError, Observation
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, Observation
 
 Signal = Literal["inner_loss", "delta"]
 

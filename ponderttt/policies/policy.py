@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.optimize import linprog
 
 from ponderttt import pytree
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, InputError, Observation
+from ponderttt.errors import InputError
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Observation
 
 NEEDS = ("entropy", "gradient_norm", "features")
 

@@ -12,16 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt import pytree
+from ponderttt.errors import InputError
 from ponderttt.policies.policy import Memoryless, decided
-from ponderttt.types import (
-    CHUNK_ACTIONS,
-    ActionSpace,
-    Decision,
-    Episode,
-    InputError,
-    Observation,
-    masked_mean,
-)
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, Observation, masked_mean
 
 DEFAULT_MIX = (0.3, 0.4, 0.2, 0.1)
 """Shares of the actions, cheapest first."""

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ponderttt.errors import InputError
 from ponderttt.models.head import head_statistics
-from ponderttt.models.iterative import Allocate, Context, IterativeTransformerTTT
-from ponderttt.models.ttt_mixer import Allocation, rms_norm
+from ponderttt.models.iterative.model import Allocate, Context, IterativeTransformerTTT
+from ponderttt.models.iterative.ttt_mixer import Allocation, rms_norm
 from ponderttt.policies.policy import Policy
 from ponderttt.policies.thresholds import HEURISTICS, ThresholdPolicy
-from ponderttt.types import InputError, Observation
+from ponderttt.types import Observation
 
 WINDOW = 32
 """Tokens whose early losses an observation holds; local perplexity is of its last quarter."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
+from ponderttt.errors import InputError
 from ponderttt.storage import writable_folder
-from ponderttt.types import InputError
 
 
 @contextmanager

@@ -15,19 +15,20 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ponderttt.models.iterative import (
+from ponderttt.errors import InputError
+from ponderttt.models.iterative.config import IterativeTransformerConfig
+from ponderttt.models.iterative.model import (
     Allocate,
     Context,
     IterativeTransformerTTT,
     drawn_halting,
     mixed_halting,
 )
-from ponderttt.models.iterative_config import IterativeTransformerConfig
-from ponderttt.models.ttt_mixer import Allocation
+from ponderttt.models.iterative.ttt_mixer import Allocation
 from ponderttt.policies.thresholds import HEURISTICS
 from ponderttt.policies.token_level import by_policy, signal_of
 from ponderttt.training.reinforce import Baseline, credit, price, surrogate
-from ponderttt.types import IGNORED, InputError
+from ponderttt.types import IGNORED
 
 Kind = Literal["mixture", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"]
 

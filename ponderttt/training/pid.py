@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ponderttt.types import InputError
+from ponderttt.errors import InputError
 
 FORMS = ("positional", "velocity")
 

@@ -16,17 +16,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ponderttt.environment.rollout import rollout
+from ponderttt.environment.tree import Tree, path_nodes, units_of, ways
+from ponderttt.environment.walk import node_units, walk
+from ponderttt.errors import InputError
 from ponderttt.inner.descent import Dispatch
-from ponderttt.models.adapters import Adapter
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.adapters.protocol import Adapter
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.policy_network import policy_graph
 from ponderttt.policies.actor_critic import Account, ActorCritic
 from ponderttt.policies.features import FeatureExtractor
-from ponderttt.rollout import rollout
 from ponderttt.training.gae import Trajectories
 from ponderttt.training.ppo import PIDLagrangianPPO, PPOConfig, PPOResult
-from ponderttt.tree import Tree, node_units, path_nodes, units_of, walk, ways
-from ponderttt.types import Documents, InputError
+from ponderttt.types import Documents
 
 
 class World(NamedTuple):

@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ponderttt.errors import InputError
 from ponderttt.models.policy_network import (
     PolicyNetworkConfig,
     apply_policy,
@@ -26,7 +27,7 @@ from ponderttt.training.gae import Collect as Collect
 from ponderttt.training.gae import Target, Units, judge, lagrangian_advantage, value_loss
 from ponderttt.training.gae import Trajectories as Trajectories
 from ponderttt.training.pid import PIDConfig, PIDState, pid_init, pid_step
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, InputError, masked_mean
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, masked_mean
 
 
 @dataclass(frozen=True)

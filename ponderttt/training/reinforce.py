@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ponderttt.errors import InputError
 from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy, log_policy
 from ponderttt.training.gae import Collect, advantages
-from ponderttt.types import InputError
 
 
 class Baseline(NamedTuple):

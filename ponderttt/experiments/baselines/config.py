@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ponderttt.experiments.checks import check_choices, check_common, check_numbers
+from ponderttt.checks import check_choices, check_numbers
+from ponderttt.errors import InputError
 from ponderttt.inner.descent import DISPATCHES
-from ponderttt.types import CHUNK_ACTIONS, InputError
+from ponderttt.prepare.inputs import check_common
+from ponderttt.types import CHUNK_ACTIONS
 
 OBJECTIVES = ("next_token", "reconstruction")
 

@@ -8,17 +8,18 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import pandas as pd
 
+from ponderttt.cache import Arrays
 from ponderttt.evaluation.costs import forward_flops
-from ponderttt.experiments import tuning
 from ponderttt.experiments.baselines import tables
 from ponderttt.experiments.baselines.config import BaselinesConfig
-from ponderttt.experiments.corpora import Texts, load_texts
-from ponderttt.experiments.episodes import Arrays, Reader
-from ponderttt.experiments.progress import track
-from ponderttt.experiments.result import Result
-from ponderttt.models.adapters import Reconstruction
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.adapters.reconstruction import Reconstruction
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import Policy, RandomPolicy, UniformPolicy
+from ponderttt.prepare import tuning
+from ponderttt.prepare.corpora import Texts, load_texts
+from ponderttt.prepare.reader import Reader
+from ponderttt.progress import track
+from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS
 
 

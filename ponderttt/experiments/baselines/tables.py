@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ponderttt.cache import Arrays
 from ponderttt.data import get_tokenizer
 from ponderttt.evaluation.statistics import interval_by_source
-from ponderttt.experiments.corpora import Texts
-from ponderttt.experiments.episodes import Arrays, unit_means
+from ponderttt.prepare.corpora import Texts
+from ponderttt.prepare.reader import unit_means
 from ponderttt.types import CHUNK_ACTIONS
 
 EXPLORED = 2

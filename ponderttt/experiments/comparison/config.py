@@ -6,13 +6,13 @@ from typing import Literal
 
 import jax
 
+from ponderttt.checks import check_choices, check_numbers
 from ponderttt.data.language_files import check_language
-from ponderttt.evaluation.comparison import smallest_wilcoxon_p
-from ponderttt.experiments.checks import check_choices, check_numbers
+from ponderttt.errors import InputError
+from ponderttt.evaluation.paired import smallest_wilcoxon_p
 from ponderttt.experiments.comparison.methods import CONTROLS, METHODS, spec_of
-from ponderttt.models.iterative_config import IterativeTransformerConfig
+from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.training.language import LanguageTrainingConfig
-from ponderttt.types import InputError
 
 ALPHA = 0.05
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ponderttt.data.wikitext import load_language
+from ponderttt.data.language import load_language
 from ponderttt.experiments.comparison import significance, tables
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import RANDOM, Spec, order_of, spec_of
@@ -16,7 +16,7 @@ from ponderttt.experiments.comparison.training import (
     realised_mix,
     train_method,
 )
-from ponderttt.experiments.result import Result
+from ponderttt.result import Result
 from ponderttt.training.language import count_parameters
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ponderttt.evaluation.comparison import bonferroni, holm, paired_test
+from ponderttt.evaluation.paired import bonferroni, holm, paired_test
 from ponderttt.evaluation.statistics import two_way_interval
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import RANDOM, spec_of

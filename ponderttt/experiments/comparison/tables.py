@@ -5,20 +5,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation.comparison import iqm
-from ponderttt.evaluation.iterative_costs import (
+from ponderttt.evaluation.metrics import compute_pareto_frontier, frontier_area
+from ponderttt.evaluation.paired import iqm
+from ponderttt.evaluation.statistics import two_way_interval
+from ponderttt.evaluation.token_costs import (
     halting_flops,
     readout_flops,
     token_ledgers,
     ttt_layer_flops,
 )
-from ponderttt.evaluation.metrics import compute_pareto_frontier, frontier_area
-from ponderttt.evaluation.statistics import two_way_interval
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import RANDOM, spec_of
 from ponderttt.experiments.comparison.timing import ROWS
 from ponderttt.experiments.comparison.training import Texts, Trained
-from ponderttt.models.iterative_config import IterativeTransformerConfig
+from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.training.language import Kind
 
 UNIFORM = ("uniform_k1", "uniform_k2", "uniform_k4", "uniform_k8")

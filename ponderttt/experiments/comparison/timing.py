@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from flax import nnx
 
-from ponderttt.evaluation.iterative_costs import policy_step_ratio, token_ledgers
 from ponderttt.evaluation.timing import interleaved, seconds
+from ponderttt.evaluation.token_costs import policy_step_ratio, token_ledgers
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import spec_of
 from ponderttt.experiments.comparison.training import Texts
-from ponderttt.models.iterative import Allocate, IterativeTransformerTTT, given
-from ponderttt.models.iterative_config import IterativeTransformerConfig
+from ponderttt.models.iterative.config import IterativeTransformerConfig
+from ponderttt.models.iterative.model import Allocate, IterativeTransformerTTT, given
 from ponderttt.training.language import Kind, allocator, graph_of
 
 ROWS: dict[Kind, str] = {

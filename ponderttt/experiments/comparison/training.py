@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ponderttt.data.wikitext import LanguageCorpus, Windows
+from ponderttt.cache import code_fingerprint, fingerprint
+from ponderttt.data.language import LanguageCorpus, Windows
+from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import Spec
-from ponderttt.experiments.episodes import fingerprint
-from ponderttt.experiments.progress import track
-from ponderttt.storage import cache_folder, code_fingerprint, load_arrays, save_arrays
+from ponderttt.progress import track
+from ponderttt.storage import cache_folder, load_arrays, save_arrays
 from ponderttt.training.language import (
     LanguageTrainingConfig,
     Learner,
@@ -22,19 +23,10 @@ from ponderttt.training.language import (
     score_seeds,
     start_seeds,
 )
-from ponderttt.types import IGNORED, InputError
+from ponderttt.types import IGNORED
 
 AT_ONCE = 25
 """Training steps between two ticks of the progress bar, and two calibrations of a heuristic."""
-
-_MODELS = ("attention", "halting", "head", "iterative", "iterative_config", "ttt_mixer")
-_CODE = code_fingerprint(
-    "types.py", "experiments/comparison/training.py", "inner",
-    *(f"models/{name}.py" for name in _MODELS),
-    *(f"policies/{name}.py" for name in ("policy", "thresholds", "token_level")),
-    *(f"training/{name}.py" for name in ("gae", "language", "reinforce")),
-)  # fmt: skip
-"""What other code trained is not ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +93,8 @@ def key_of(
     """What identifies a trained method on disk: the code, its settings and all that it read."""
     windows = (texts.training, texts.validation, texts.test)
     return fingerprint(
-        _CODE, repr(settings), spec.kind, method_of(config, settings, spec), repr(config.seeds),
-        config.num_epochs, [(w.tokens, w.mask) for w in windows],
+        code_fingerprint(__name__), repr(settings), spec.kind, method_of(config, settings, spec),
+        repr(config.seeds), config.num_epochs, [(w.tokens, w.mask) for w in windows],
     )  # fmt: skip
 
 

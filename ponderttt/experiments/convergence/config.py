@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ponderttt.experiments.checks import check_choices, check_common, check_numbers
-from ponderttt.types import InputError
+from ponderttt.checks import check_choices, check_numbers
+from ponderttt.errors import InputError
+from ponderttt.prepare.inputs import check_common
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from ponderttt.experiments import tuning
 from ponderttt.experiments.convergence import problems, tables
 from ponderttt.experiments.convergence.config import ConvergenceConfig
-from ponderttt.experiments.corpora import Texts, load_texts
-from ponderttt.experiments.episodes import Reader
-from ponderttt.experiments.progress import track
-from ponderttt.experiments.result import Result
-from ponderttt.models.adapters import Adapter, NextToken, Reconstruction, ReconstructionLimit
-from ponderttt.models.lm import TransformerLM
-from ponderttt.models.ttt_layer import TTTLayer
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.adapters.protocol import Adapter
+from ponderttt.models.adapters.reconstruction import Reconstruction, ReconstructionLimit
+from ponderttt.models.adapters.ttt_layer import TTTLayer
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import RandomPolicy
+from ponderttt.prepare import tuning
+from ponderttt.prepare.corpora import Texts, load_texts
+from ponderttt.prepare.reader import Reader
+from ponderttt.progress import track
+from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace
 
 MADE = 8

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ponderttt.experiments.allocation import AllocationConfig
-from ponderttt.experiments.contest import check_curve
+from ponderttt.allocation.calibration import check_curve
+from ponderttt.allocation.stream import AllocationConfig
 
 
 @dataclass(frozen=True)

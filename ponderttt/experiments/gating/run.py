@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ponderttt.experiments import equal_cost, methods
-from ponderttt.experiments.allocation import Setting
+from ponderttt.allocation import candidates as methods
+from ponderttt.allocation import equal_cost
+from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.unit_costs import unit_costs
 from ponderttt.experiments.gating import tables
 from ponderttt.experiments.gating.config import GatingConfig
-from ponderttt.experiments.result import Result
-from ponderttt.experiments.unit_costs import unit_costs
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.result import Result
 
 
 def run(config: GatingConfig) -> Result:

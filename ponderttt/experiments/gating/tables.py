@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation import oracle
+from ponderttt.allocation import oracle
+from ponderttt.allocation.candidates import deciding, returns
+from ponderttt.allocation.stream import Setting
+from ponderttt.environment.tree import path_nodes
 from ponderttt.evaluation.metrics import spearman_interval
-from ponderttt.experiments.allocation import Setting
-from ponderttt.experiments.methods import deciding, returns
 from ponderttt.policies import EMAGate
 from ponderttt.policies.thresholds import DEFAULT_MIX, HEURISTICS
-from ponderttt.tree import path_nodes
 from ponderttt.types import CHUNK_ACTIONS, Episode
 
 UPDATE = CHUNK_ACTIONS.position("UPDATE_1")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ponderttt.experiments.allocation import AllocationConfig
-from ponderttt.experiments.oracle.token_level import TokenOracleConfig
+from ponderttt.allocation.stream import AllocationConfig
+from ponderttt.experiments.token_oracle.run import TokenOracleConfig
 
 LARGER = {
     "batch_size": 8, "max_length": 128, "hidden_dim": 64, "num_layers": 4, "horizon": 32,

@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation import oracle
-from ponderttt.experiments.allocation import Setting
-from ponderttt.experiments.contest import Calibrated, Outcome, play
-from ponderttt.experiments.equal_cost import Curve, count
-from ponderttt.experiments.methods import uninformed
-from ponderttt.experiments.oracle import tables, token_level
+from ponderttt.allocation import oracle
+from ponderttt.allocation.calibration import Calibrated, Outcome, play
+from ponderttt.allocation.equal_cost import Curve, count
+from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.uninformed import uninformed
+from ponderttt.environment.tree import path_nodes
+from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
-from ponderttt.experiments.result import Result
-from ponderttt.models.lm import TransformerLM
+from ponderttt.experiments.token_oracle import run as token_level
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
-from ponderttt.tree import path_nodes
+from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS
 
 PRICES = (0.0, *np.geomspace(1e-4, 0.1, 31).tolist(), 100.0)

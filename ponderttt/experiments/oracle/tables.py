@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation import oracle
+from ponderttt.allocation import oracle
+from ponderttt.allocation.calibration import decision_budget
+from ponderttt.allocation.equal_cost import points
+from ponderttt.allocation.stream import by_source
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.evaluation.statistics import interval_by_source
-from ponderttt.experiments.allocation import by_source
-from ponderttt.experiments.contest import decision_budget
-from ponderttt.experiments.equal_cost import points
 from ponderttt.policies.features import NAMES
 from ponderttt.types import CHUNK_ACTIONS
 

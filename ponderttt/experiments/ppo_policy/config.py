@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from ponderttt.experiments.allocation import AllocationConfig
-from ponderttt.experiments.checks import check_numbers
-from ponderttt.experiments.contest import check_curve
-from ponderttt.types import InputError
+from ponderttt.allocation.calibration import check_curve
+from ponderttt.allocation.learned import Learning
+from ponderttt.allocation.stream import AllocationConfig
+from ponderttt.checks import check_numbers
+from ponderttt.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,8 @@ class PPOPolicyConfig(AllocationConfig):
                 f"rollout is {self.rollout}: expected a multiple of {4 * (self.units - 1)}, four "
                 f"minibatches of the {self.units - 1} decisions of a document"
             )
+
+    @property
+    def learning(self) -> Learning:
+        """How each budget's policies are learned."""
+        return Learning(self.seeds, self.iterations, self.rollout, self.seed)

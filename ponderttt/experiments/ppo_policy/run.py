@@ -4,16 +4,17 @@ import dataclasses
 
 import pandas as pd
 
-from ponderttt.experiments import equal_cost, methods
-from ponderttt.experiments.allocation import Setting
+from ponderttt.allocation import candidates as methods
+from ponderttt.allocation import equal_cost
+from ponderttt.allocation.learned import Learned, learn
+from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.unit_costs import unit_costs
 from ponderttt.experiments.ppo_policy import tables
 from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
-from ponderttt.experiments.ppo_policy.learning import Learned, learn
-from ponderttt.experiments.progress import track
-from ponderttt.experiments.result import Result
-from ponderttt.experiments.unit_costs import unit_costs
-from ponderttt.models.lm import TransformerLM
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies.features import GROUPS
+from ponderttt.progress import track
+from ponderttt.result import Result
 from ponderttt.training.pid import PIDConfig
 
 PEERS = (methods.GATE, methods.BANDIT)
@@ -27,9 +28,9 @@ def run(config: PPOPolicyConfig) -> Result:
     found = {s.stream: methods.contest(s, PEERS) for s in settings}
     main = settings[0]
     middle = config.budgets[len(config.budgets) // 2]
-    velocity = learn(main, middle, config, pid=PIDConfig(form="velocity"))
+    velocity = learn(main, middle, config.learning, pid=PIDConfig(form="velocity"))
     ablated = {
-        group: learn(main, middle, config, without=(group,))
+        group: learn(main, middle, config.learning, without=(group,))
         for group in track(list(GROUPS), f"{main.stream}: ablations", len(GROUPS))
     }
     each_document = []
@@ -71,7 +72,7 @@ def run(config: PPOPolicyConfig) -> Result:
 
 def _learn_all(setting: Setting, config: PPOPolicyConfig) -> list[Learned]:
     budgets = track(config.budgets, f"{setting.stream}: learning", len(config.budgets))
-    return [learn(setting, budget, config) for budget in budgets]
+    return [learn(setting, budget, config.learning) for budget in budgets]
 
 
 def _at(learned: list[Learned], budget: float) -> Learned:

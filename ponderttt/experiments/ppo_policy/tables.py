@@ -5,16 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from ponderttt.allocation.calibration import Outcome, play
+from ponderttt.allocation.equal_cost import Curve
+from ponderttt.allocation.gap import budget_error, gap_captured
+from ponderttt.allocation.learned import AROUND, Learned, hard
+from ponderttt.allocation.stream import Setting, by_source
 from ponderttt.data import get_tokenizer
-from ponderttt.evaluation.comparison import holm, paired_test
-from ponderttt.evaluation.gap import budget_error, gap_captured
+from ponderttt.environment.tree import path_nodes
+from ponderttt.evaluation.paired import holm, paired_test
 from ponderttt.evaluation.statistics import interval_by_source
-from ponderttt.experiments.allocation import Setting, by_source
-from ponderttt.experiments.contest import Outcome, play
-from ponderttt.experiments.equal_cost import Curve
-from ponderttt.experiments.ppo_policy.learning import AROUND, Learned, hard
 from ponderttt.policies import UniformPolicy
-from ponderttt.tree import path_nodes
 from ponderttt.types import CHUNK_ACTIONS
 
 HERE = AROUND.index(1.0)

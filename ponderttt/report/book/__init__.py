@@ -5,7 +5,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from ponderttt.report.book import api, mathml, status, vegalite
+from ponderttt.report.book import (api, mathml, status, vegalite)
 from ponderttt.report.book.vegalite import VegaLite
 
 __all__ = ["VegaLite", "setup"]

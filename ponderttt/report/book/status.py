@@ -6,7 +6,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from ponderttt.report import markdown
+from ponderttt.report.display import markdown
 
 MISSING = "–"
 

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from ponderttt.report.renderer import VEGALITE_MIME, VEGALITE_VERSION
+from ponderttt.report.display.renderer import (VEGALITE_MIME, VEGALITE_VERSION)
 from ponderttt.storage import write_text
 
 STATIC = Path(__file__).parent / "static"

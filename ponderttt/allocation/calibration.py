@@ -1,0 +1,194 @@
+"""Policies calibrated to the same budgets on validation documents, and read on test documents.
+
+Every method meets each budget by one number of its own (a share, a price), found by bisection on
+the validation documents. What it then costs on the test documents is another matter: `equal_cost`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ponderttt.allocation.stream import Part, Setting, by_source
+from ponderttt.environment.walk import expected, node_units, walk
+from ponderttt.errors import InputError
+from ponderttt.policies import Policy, UniformPolicy
+from ponderttt.types import CHUNK_ACTIONS
+
+CURVE = (1.5, 1.75, 2.0, 2.3, 2.7, 3.125, 3.6, 4.2, 5.0, 5.8, 6.8)
+"""Mean costs a unit at which every method is calibrated: its cost curve."""
+
+
+def check_curve(budgets: Sequence[float], units: int) -> None:
+    """An `InputError` for a budget off the cost curve, or documents too short for the curve."""
+    if units < 3:
+        raise InputError(f"units is {units}: expected 3 or more, for costs of up to {CURVE[-1]:g}")
+    for budget in budgets:
+        if not CURVE[0] < budget < CURVE[-1]:
+            raise InputError(
+                f"a budget of {budget:g} a unit is off the cost curves: expected more than "
+                f"{CURVE[0]:g} and less than {CURVE[-1]:g}"
+            )
+
+
+GRADIENT = CHUNK_ACTIONS.costs[1] - CHUNK_ACTIONS.costs[0]
+"""Nominal cost of one gradient."""
+
+
+class Outcome(NamedTuple):
+    """What a policy got from each document: nats a token, nominal cost, steps; means over units."""
+
+    loss: Float[np.ndarray, "*P B"]
+    cost: Float[np.ndarray, "*P B"]
+    steps: Float[np.ndarray, "*P B"]
+
+
+def outcome(read: Sequence[Array]) -> Outcome:
+    """What was read on a device, in float64 on the host."""
+    return Outcome(*(np.asarray(x, float) for x in read))
+
+
+def play(part: Part, policy: Policy) -> Outcome:
+    """`policy`, which does not draw, on the documents of `part`."""
+    stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], policy)
+    return Outcome(*(x[0] for x in play_all(part, stacked)))
+
+
+def play_all(
+    part: Part, policies: Policy, features: Float[Array, "B E F"] | None = None
+) -> Outcome:
+    """Several policies of a kind, none of which draws; their leaves are stacked [P, ...]."""
+    return outcome(_play(part.tree, policies, features))
+
+
+@jax.jit
+def _play(tree, policies: Policy, features):
+    def one(policy):
+        found = walk(tree, policy, key=jax.random.key(0), features=features)
+        cost, steps = found.cost, found.steps
+        if "gradient_norm" in policy.needs:  # a gradient that is looked at is paid for, used or not
+            decides = jnp.arange(cost.shape[-1])[None] < cost.shape[-1] - 1
+            unused = decides & (steps == 0)
+            cost, steps = jnp.where(unused, cost + GRADIENT, cost), jnp.where(unused, 1, steps)
+        return found.nll.mean(axis=-1), cost.mean(axis=-1), steps.mean(axis=-1)
+
+    if not jax.tree.leaves(policies):
+        return jax.tree.map(lambda x: x[None], one(policies))
+    return jax.vmap(one)(policies)
+
+
+def draw(part: Part, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
+    """What is expected where unit n draws its action with `probabilities[n]`: exact."""
+    at_nodes = jnp.asarray(probabilities)[node_units(part.described.shape[1])]
+    table = jnp.broadcast_to(at_nodes, (len(part), *at_nodes.shape))
+    return outcome(_expected(part.tree, table))
+
+
+_expected = jax.jit(expected)
+
+
+def decision_budget(setting: Setting, budget: float) -> float:
+    """What a unit that decides may cost where all units may cost `budget`.
+
+    Nothing is decided about the last one, which takes the cheapest action.
+    """
+    n, least = setting.units, CHUNK_ACTIONS.costs[0]
+    return (n * budget - least) / (n - 1)
+
+
+Make = Callable[[float], Policy]
+"""A policy from its knob, 0 to 1; the cost rises with it."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to decide: candidates, each with a knob, among which the validation documents choose.
+
+    None of them draws.
+    """
+
+    name: str
+    candidates: Callable[[Setting], Mapping[str, Make]]
+    features: bool = False
+
+
+class Calibrated(NamedTuple):
+    """A candidate at one budget, and what it did on the documents of either kind."""
+
+    method: str
+    candidate: str
+    budget: float
+    validation: Outcome
+    test: Outcome
+
+
+def meet(
+    spent: Callable[[Float[np.ndarray, "*P"]], Float[np.ndarray, "*P"]],
+    budgets: Float[np.ndarray, "*P"],
+) -> Float[np.ndarray, "*P"]:
+    """The knobs at which the mean costs are `budgets`, all by bisection at once.
+
+    Costs that jump, or do not quite rise, are met by the nearest one that was seen.
+    """
+    low, high = np.zeros(budgets.shape), np.ones(budgets.shape)
+    best, nearest = low, np.full(budgets.shape, np.inf)
+    for _ in range(14):
+        middle = (low + high) / 2
+        cost = spent(middle)
+        over, miss = cost > budgets, np.abs(cost - budgets)
+        best, nearest = np.where(miss < nearest, middle, best), np.minimum(miss, nearest)
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    return best
+
+
+def calibrate(
+    setting: Setting, method: Method, budgets: Sequence[float] = CURVE
+) -> list[Calibrated]:
+    """Every candidate at every budget."""
+    parts = (setting.validation, setting.test)
+    features = [setting.features(part) if method.features else None for part in parts]
+    valid, test = (
+        partial(play_all, part, features=f) for part, f in zip(parts, features, strict=True)
+    )
+
+    def stacked(make: Make, knobs: np.ndarray) -> Policy:
+        made = [make(float(knob)) for knob in knobs]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
+
+    found = []
+    for name, make in method.candidates(setting).items():
+
+        def spent(knobs, make=make):
+            return valid(stacked(make, knobs)).cost.mean(axis=-1)
+
+        policies = stacked(make, meet(spent, np.asarray(budgets)))
+        outcomes = valid(policies), test(policies)
+        for i, budget in enumerate(budgets):
+            each = [Outcome(*(x[i] for x in part)) for part in outcomes]
+            found.append(Calibrated(method.name, name, budget, *each))
+    return found
+
+
+def best_first(setting: Setting, found: Sequence[Calibrated]) -> list[Calibrated]:
+    """By method and budget, the best on validation documents first.
+
+    Candidates whose cost there stays more than 3 % from the budget come last.
+    """
+
+    def rank(each: Calibrated):
+        miss = abs(float(each.validation.cost.mean()) - each.budget) / each.budget > 0.03
+        return each.budget, miss, by_source(each.validation.loss, setting.validation.texts)
+
+    turn = list(dict.fromkeys(each.method for each in found))
+    return sorted(found, key=lambda each: (turn.index(each.method), *rank(each)))
+
+
+def always(part: Part) -> Float[np.ndarray, "A"]:
+    """Mean gain over SKIP of each action on every unit, nats a token."""
+    losses = [play(part, UniformPolicy(name)).loss for name in CHUNK_ACTIONS.names]
+    return np.array([by_source(losses[0] - loss, part.texts) for loss in losses])

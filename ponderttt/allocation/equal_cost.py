@@ -1,0 +1,169 @@
+"""Policies beside one another at equal cost, in tables.
+
+What a method costs on the test documents is reported; its loss at exactly the budget is read off
+its own cost curve.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ponderttt.allocation import oracle
+from ponderttt.allocation.calibration import CURVE, Calibrated, Outcome, play
+from ponderttt.allocation.gap import at_cost, gap_captured
+from ponderttt.allocation.stream import Setting, by_source
+from ponderttt.evaluation.paired import holm, paired_test
+from ponderttt.policies import UniformPolicy
+from ponderttt.types import CHUNK_ACTIONS
+
+
+def points(found: Sequence[Calibrated], setting: Setting) -> pd.DataFrame:
+    """A row for each candidate at each budget; the first of each is the one that was chosen."""
+    valid, test = setting.validation.texts, setting.test.texts
+    rows, seen = [], set()
+    for each in found:
+        place = (each.method, each.budget)
+        rows.append(
+            {
+                "stream": setting.stream,
+                "method": each.method,
+                "budget": each.budget,
+                "candidate": each.candidate,
+                "chosen": place not in seen,
+                "validation_cost": float(each.validation.cost.mean()),
+                "validation_loss": by_source(each.validation.loss, valid),
+                "cost": float(each.test.cost.mean()),
+                "loss": by_source(each.test.loss, test),
+            }
+        )
+        seen.add(place)
+    return pd.DataFrame(rows)
+
+
+class Curve(Outcome):
+    """A method's own cost curve on the test documents: its outcome at P points."""
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> "Curve":
+        """Through these points."""
+        return cls(*(np.stack(each) for each in zip(*outcomes, strict=True)))
+
+    def at(self, budget: float) -> Outcome:
+        """Each document at exactly this mean cost; NaN out of the curve's reach."""
+        means = self.cost.mean(axis=-1)
+        return Outcome(*(at_cost(means, values, budget) for values in self))
+
+
+def curves(found: Sequence[Calibrated]) -> dict[str, Curve]:
+    """One a method, of the candidates that were chosen."""
+    chosen: dict[str, dict[float, Outcome]] = {}
+    for each in found:
+        chosen.setdefault(each.method, {}).setdefault(each.budget, each.test)
+    return {name: Curve.of(list(outcomes.values())) for name, outcomes in chosen.items()}
+
+
+def documents(
+    setting: Setting, outcomes: Mapping[str, Mapping[float, Outcome]], control: Curve
+) -> pd.DataFrame:
+    """A row for each method, budget and test document: what it got at exactly the budget.
+
+    `outcomes` are by method and budget; the oracle is added. `priced` is the loss and what the
+    document cost above the budget, at the price that `control` pays for a unit of cost there: all
+    methods cost the same on all documents, and by it on any resample of them too.
+    """
+    part, texts = setting.test, setting.test.texts
+    skip = play(part, UniformPolicy("SKIP")).loss
+    found, units = oracle.everything(part.tree), setting.units
+    budgets = list(next(iter(outcomes.values())))
+    prices = {budget: _price(control, budget) for budget in budgets}
+    chosen = {budget: oracle.at_budget(found, budget, units) for budget in budgets}
+    taken = np.asarray(CHUNK_ACTIONS.steps)
+    best = {
+        b: Outcome(each.loss / units, each.cost / units, (each.mix @ taken).mean(axis=-1))
+        for b, each in chosen.items()
+    }
+    frames = []
+    for method, at in {**outcomes, "oracle": best}.items():
+        for budget in budgets:
+            loss, cost, steps = at[budget]
+            frame = {
+                "stream": setting.stream,
+                "budget": budget,
+                "method": method,
+                "source": texts.sources,
+                "path": texts.paths,
+                "document": np.arange(len(texts)),
+                "loss": loss,
+                "cost": cost,
+                "steps": steps,
+                "priced": loss + prices[budget] * (cost - budget),
+                "gain": skip - loss,
+            }
+            frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _price(control: Curve, budget: float) -> float:
+    """What a unit of cost gains the control around this budget, nats a token."""
+    means = control.cost.mean(axis=-1)
+    less, more = np.clip([0.9 * budget, 1.1 * budget], means.min(), means.max())
+    gain = control.at(less).loss.mean() - control.at(more).loss.mean()
+    return max(0.0, float(gain / (more - less)))
+
+
+def gaps(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The gap that each method captures, and its paired test against the control.
+
+    `table` is that of `documents`, with a control. p-values are of a permutation test of the mean
+    difference, after Holm over the methods of a stream and budget.
+    """
+    rows = []
+    for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
+        by = {m: group.sort_values("document") for m, group in part.groupby("method", sort=False)}
+        control, best = (by[m]["priced"].to_numpy() for m in ("control", "oracle"))
+        here = []
+        for method, group in by.items():
+            if method == "control":
+                continue
+            loss = group["priced"].to_numpy()
+            row = {"stream": stream, "budget": budget, "method": method}
+            sources = group["source"].to_numpy()
+            row |= gap_captured(loss, control, best, sources, seed=seed)._asdict()
+            row |= {"difference": float((loss - control).mean()), "p": np.nan}
+            if method != "oracle" and np.isfinite(loss - control).all():
+                row["p"] = paired_test(loss, control, seed=seed).permutation_p
+            here.append(row)
+        adjusted = holm(np.array([row["p"] for row in here], float))
+        rows += [row | {"p_holm": p} for row, p in zip(here, adjusted, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def at(curves: Mapping[str, Curve], budgets: Sequence[float]) -> dict[str, dict[float, Outcome]]:
+    """By method and budget, read off each method's own cost curve."""
+    return {name: {b: curve.at(b) for b in budgets} for name, curve in curves.items()}
+
+
+def count(table: pd.DataFrame) -> int:
+    """Different test documents in a table with `source` and `path`: streams share some."""
+    return len(table[["source", "path"]].drop_duplicates())
+
+
+def frontier(setting: Setting) -> pd.DataFrame:
+    """Mean loss against mean cost on the test documents: the oracle, and every fixed action."""
+    part = setting.test
+    found = oracle.everything(part.tree)
+    rows = []
+    for budget in (1.0, *CURVE):
+        best = oracle.at_budget(found, budget, setting.units)
+        rows.append(("oracle", best.cost / setting.units, best.loss / setting.units))
+    for name in CHUNK_ACTIONS.names:
+        fixed = play(part, UniformPolicy(name))
+        rows.append((name, fixed.cost, fixed.loss))
+    return pd.DataFrame(
+        [
+            (setting.stream, name, float(cost.mean()), by_source(loss, part.texts))
+            for name, cost, loss in rows
+        ],
+        columns=["stream", "method", "cost", "loss"],
+    )

@@ -1,0 +1,134 @@
+"""Policies learned on the trees of a stream's training documents, and what they then do."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ponderttt.allocation.calibration import Outcome, decision_budget, meet, outcome
+from ponderttt.allocation.stream import Part, Setting
+from ponderttt.cache import Arrays, cached, fingerprint
+from ponderttt.environment.walk import expected, walk, without_tokens
+from ponderttt.models.policy_network import apply_policy
+from ponderttt.policies.actor_critic import Account
+from ponderttt.training.pid import PIDConfig
+from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld
+from ponderttt.training.ppo import History, PPOConfig, PPOResult
+from ponderttt.types import CHUNK_ACTIONS, Episode
+
+RATE, JITTER = 3e-4, 1.0
+"""Adam's rate and the noise on the features, by twofold cross-validation on training documents."""
+AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
+"""Its own cost curve is that of these multiples of its budget, by a price on each action."""
+REACH = 10.0
+"""The largest such price: what a unit of cost takes off an action's logit."""
+
+
+class Learning(NamedTuple):
+    """How policies are learned: how many side by side, for how long, from how much at a time."""
+
+    seeds: int
+    """Policies trained at each budget, side by side."""
+    iterations: int
+    """Each takes 4 epochs of PPO on one rollout."""
+    rollout: int
+    """Decisions collected in an iteration."""
+    seed: int
+
+
+class Learned(NamedTuple):
+    """The policies of all seeds at one budget; leaves [S, ...]."""
+
+    trainer: PolicyTrainer
+    budget: float
+    params: Any
+    """Calibrated: at the budget on the validation documents."""
+    history: History
+    validation: Outcome
+    """[S, P, B], at the multiples `AROUND` of the budget."""
+    test: Outcome
+
+
+def learn(
+    setting: Setting,
+    budget: float,
+    config: Learning,
+    *,
+    without: tuple[str, ...] = (),
+    pid: PIDConfig | None = None,
+) -> Learned:
+    """One policy a seed, trained at `budget`, then calibrated to it on validation documents.
+
+    `without` names groups of features that are hidden from it.
+    """
+    # The budget is an argument of the program, not a part of it: all budgets are one compilation.
+    ppo = PPOConfig(iterations=config.iterations, rate=RATE, pid=pid or PIDConfig())
+    documents = config.rollout // (setting.units - 1)
+    trainer = PolicyTrainer(ppo, documents=documents, jitter=JITTER)
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    budgets = jnp.full(config.seeds, decision_budget(setting, budget))
+    worlds = [
+        TreeWorld(without_tokens(part.tree), setting.features(part, without))
+        for part in (setting.training, setting.validation, setting.test)
+    ]
+    result = _trained(trainer, keys, worlds[0], budgets)
+    read = partial(_read, trainer, result.params)
+    validation, test = (lambda knobs, w=w: outcome(read(w, _price(knobs))) for w in worlds[1:])
+    targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
+    knobs = meet(lambda knobs: validation(knobs).cost.mean(axis=-1), targets)
+    price = _price(knobs[:, AROUND.index(1.0)])
+    params = jax.vmap(trainer.tilted)(result.params, price)
+    return Learned(trainer, budget, params, result.history, validation(knobs), test(knobs))
+
+
+def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResult:
+    """`trainer.train`, kept on disk: a run that was killed goes on with the next policy."""
+    train = partial(trainer.train, budgets=budgets)
+    treedef = jax.tree.structure(jax.eval_shape(train, keys, world))
+
+    def compute() -> Arrays:
+        leaves = jax.tree.leaves(train(keys, world))
+        return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+    key = fingerprint(trainer, jax.random.key_data(keys), world, budgets)
+    found = cached(key, compute)
+    return jax.tree.unflatten(treedef, [jnp.asarray(found[str(i)]) for i in range(len(found))])
+
+
+def _price(knobs: np.ndarray) -> Float[Array, "*S"]:
+    return jnp.asarray(REACH * (1 - 2 * knobs), jnp.float32)
+
+
+@partial(jax.jit, static_argnums=0)
+def _read(trainer: PolicyTrainer, params, world: TreeWorld, prices):
+    """Expected outcome [S, P, B] of each seed's policy at each of its prices [S, P]."""
+    costs = jnp.asarray(CHUNK_ACTIONS.costs)[None, None]
+
+    def one(params, prices):
+        logits = apply_policy(trainer.config.network, params, world.features).logits
+        return jax.vmap(lambda price: expected(world.tree, jax.nn.softmax(logits - price * costs)))(
+            prices
+        )
+
+    return jax.vmap(one)(params, prices)
+
+
+def hard(learned: Learned, setting: Setting, part: Part) -> Episode:
+    """The stream read once by each seed's policy under a hard account: leaves [S, B, N].
+
+    Every unit pays in the budget, and nothing is taken that the account cannot pay.
+    """
+    features = setting.features(part)
+    return _hard(learned.trainer, learned.params, part.tree, features, learned.budget)
+
+
+@partial(jax.jit, static_argnums=0)
+def _hard(trainer: PolicyTrainer, params, tree, features, budget) -> Episode:
+    def one(params):
+        policy = trainer.act(params, Account.open(budget))
+        return walk(tree, policy, key=jax.random.key(2), features=features)
+
+    return jax.vmap(one)(params)

@@ -1,0 +1,228 @@
+"""What the allocation experiments share: a stream of texts, an adapter for it, and the controls.
+
+A stream is a fixed order of documents of several kinds. Everything is tuned on its training
+documents and calibrated on its validation documents; test documents are read once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float
+
+from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
+from ponderttt.checks import check_choices, check_numbers
+from ponderttt.data import get_tokenizer
+from ponderttt.environment.tree import MOST_UNITS, Tree, read_tree
+from ponderttt.environment.walk import features_at, walk
+from ponderttt.errors import InputError
+from ponderttt.models.adapters.protocol import Adapter
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.policies import FeatureExtractor, RandomPolicy
+from ponderttt.policies.features import TokenTable, describe
+from ponderttt.prepare import tuning
+from ponderttt.prepare.corpora import Texts, load_texts
+from ponderttt.prepare.inputs import check_model_and_numbers
+from ponderttt.prepare.reader import Reader
+from ponderttt.progress import track
+from ponderttt.types import CHUNK_ACTIONS
+
+
+class Stream(NamedTuple):
+    """Which sources a policy is made ready on, and which it is tested on."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+STREAMS = {
+    "mixed": Stream(("packages", "go", "zig", "wikipedia"), ("packages", "go", "zig", "wikipedia")),
+    "python": Stream(("packages",), ("packages",)),
+    "shifted": Stream(("packages",), ("go", "zig", "wikipedia")),
+}
+
+
+def check_stream(name: str) -> None:
+    """An `InputError` unless `name` is a stream."""
+    if name not in STREAMS:
+        raise InputError(f"unknown stream {name!r}: expected one of {', '.join(STREAMS)}")
+
+
+def check_budgets(budgets: tuple[float, ...], units: int) -> None:
+    """An `InputError` for a mean cost a unit that documents of so many units cannot have."""
+    low, most = CHUNK_ACTIONS.costs[0], CHUNK_ACTIONS.costs[-1]
+    high = ((units - 1) * most + low) / units  # nothing is decided about the last unit
+    for budget in budgets:
+        if not isinstance(budget, int | float) or not low < budget <= high:
+            raise InputError(
+                f"a budget of {budget!r} a unit: expected more than {low:g}, the cost of never "
+                f"updating, and at most {high:g}, that of always taking "
+                f"{CHUNK_ACTIONS.names[-1]} in {units} units"
+            )
+
+
+@dataclass(frozen=True)
+class AllocationConfig:
+    """What is read, and with which model. Documents are counted over all sources of a stream."""
+
+    model: str = "tiny"
+    """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the base's weights and the products with them; sums and activations are float32."""
+    streams: tuple[str, ...] = ("mixed",)
+    """`mixed` (Python, Go, Zig and Wikipedia in turn), `python`, `shifted` (tuned on Python)."""
+    train_documents: int = 8
+    """Rates are tuned and policies trained on these; half as many calibrate them."""
+    test_documents: int = 8
+    units: int = 4
+    """Units read of each document, 2 to 6; shorter documents are left out."""
+    unit_size: int = 64
+    budgets: tuple[float, ...] = (2.0, 3.125, 5.0)
+    """Mean nominal cost a unit, which the actions' 1, 3, 5 and 12 are counted against."""
+    seed: int = 0
+
+    def __post_init__(self):
+        check_choices(self, "streams", "budgets")
+        check_model_and_numbers(self)
+        for name in self.streams:
+            check_stream(name)
+        if len(set(self.streams)) < len(self.streams):
+            raise InputError(
+                f"streams {list(self.streams)}: expected each of {', '.join(STREAMS)} once at most"
+            )
+        kinds = max(len(kinds) for name in self.streams for kinds in STREAMS[name])
+        least = {"train_documents": kinds, "test_documents": kinds, "units": 2, "unit_size": 2}
+        check_numbers(self, least)
+        if self.units > MOST_UNITS:
+            raise InputError(
+                f"units is {self.units}: every way through a document is read, expected "
+                f"{MOST_UNITS} units at most"
+            )
+        check_budgets(self.budgets, self.units)
+
+    def settings(self, lm: TransformerLM) -> Iterator["Setting"]:
+        """Every stream, made ready."""
+        for stream in self.streams:
+            yield prepare(
+                lm, stream,
+                train_documents=self.train_documents, test_documents=self.test_documents,
+                units=self.units, unit_size=self.unit_size, seed=self.seed,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """Documents of a stream in their order, read in every way."""
+
+    texts: Texts
+    described: Float[np.ndarray, "B N E"]
+    tree: Tree
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A stream, an adapter tuned for it, and the features' constants of its training documents."""
+
+    stream: str
+    adapter: Adapter
+    training: Part
+    validation: Part
+    test: Part
+    tuned: pd.DataFrame
+    constants: FeatureExtractor
+
+    @property
+    def units(self) -> int:
+        """Units of each document."""
+        return self.test.described.shape[1]
+
+    def features(self, part: Part, without: tuple[str, ...] = ()) -> Float[Array, "B E F"]:
+        """What a policy sees of every node of `part`'s tree, whatever its budget.
+
+        Standardised, the share of the budget that is left is the same for every budget.
+        """
+        return features_at(part.tree, self.constants.without(*without), part.described)
+
+
+def prepare(
+    lm: TransformerLM, stream: str, *, train_documents: int, test_documents: int,
+    units: int, unit_size: int, seed: int,
+) -> Setting:  # fmt: skip
+    """The setting of `stream`; documents of all its sources together, as many of each.
+
+    Half as many documents validate as train. Whatever was read before is taken from the cache.
+    """
+    load = partial(load_texts, lm, unit=unit_size, units=units, seed=seed)
+    kinds = STREAMS[stream]
+    each = train_documents // len(kinds.train)
+    training = load(kinds.train, split="train", count=each)
+    validation = load(kinds.train, split="validation", count=max(1, each // 2))
+    test = load(kinds.test, split="test", count=test_documents // len(kinds.test))
+    ready = tuning.tune(
+        Reader(lm, "switch", seed), tuning.next_token, tuning.NEXT_TOKEN_GRID,
+        training, validation, budget=CHUNK_ACTIONS.costs[1], count=max(1, each // 4),
+    )  # fmt: skip
+    table = TokenTable.fit(
+        get_tokenizer(lm.tokenizer_name),
+        np.asarray(training.corpus.documents.tokens),
+        training.corpus.hidden[0],
+    )
+    parts = {
+        split: _read(lm, ready.adapter, table, texts.select(texts.in_turns()), f"{stream}, {split}")
+        for split, texts in (("training", training), ("validation", validation), ("test", test))
+    }
+    return Setting(
+        stream, ready.adapter, **parts, tuned=ready.table,
+        constants=_constants(parts["training"], seed),
+    )  # fmt: skip
+
+
+def _read(lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str) -> Part:
+    corpus = texts.corpus
+    tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
+    described, trees = [], []
+    for i in track(range(len(texts)), f"{label}: every way", len(texts)):
+        described.append(describe(table, tokens[i], mask[i], corpus.hidden[i], corpus.attention[i]))
+        documents, hidden = corpus.batch(np.asarray([i]))
+        key = fingerprint(
+            code_fingerprint("ponderttt.environment.tree"),
+            lm.fingerprint,
+            adapter,
+            adapter.spec,
+            documents,
+        )
+
+        def compute(documents=documents, hidden=hidden) -> Arrays:
+            tree = read_tree(lm, adapter, documents, hidden=hidden)
+            return {name: np.asarray(value[0]) for name, value in tree._asdict().items()}
+
+        trees.append(cached(key, compute))
+    tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
+    return Part(texts, np.stack(described), tree)
+
+
+def even() -> RandomPolicy:
+    """Every action as likely as the others."""
+    return RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
+
+
+def _constants(training: Part, seed: int) -> FeatureExtractor:
+    """Of the training documents where each action is as likely."""
+    raw = FeatureExtractor.raw(budget=1.0)
+    features = features_at(training.tree, raw, training.described)
+    episode = walk(training.tree, even(), key=jax.random.key(seed), features=features)
+    seen = np.asarray(episode.features[:, :-1])
+    return raw.fit(seen.reshape(-1, seen.shape[-1]))
+
+
+def by_source(values: Float[np.ndarray, "B"], texts: Texts) -> float:
+    """Mean over sources of the documents' mean: every kind of text weighs the same."""
+    return float(pd.Series(values).groupby(list(texts.sources)).mean().mean())

@@ -1,0 +1,1 @@
+"""What runs in the interpreter of a peer, which has torch."""

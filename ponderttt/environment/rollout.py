@@ -1,0 +1,236 @@
+"""The one loop over text: predict a unit, observe, decide, adapt; then the next unit.
+
+Score first: the loss of record of a unit is that of the fast weights it found.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from ponderttt.errors import InputError
+from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend, global_norm
+from ponderttt.models.adapters.protocol import Adapter, Unit, token_losses
+from ponderttt.models.decoder.hidden import hidden_states
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.head import HeadStatistics, head_statistics
+from ponderttt.policies import FeatureExtractor, Policy
+from ponderttt.types import Documents, Episode, Observation, masked_mean
+
+
+def rollout(
+    lm: TransformerLM,
+    adapter: Adapter,
+    policy: Policy,
+    documents: Documents,
+    *,
+    key: PRNGKeyArray,
+    dispatch: Dispatch = "masked",
+    chunk: int | None = None,
+    hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
+    order: Order = "predict_first",
+    extractor: FeatureExtractor | None = None,
+    described: Float[Array | np.ndarray, "B N E"] | None = None,
+) -> Episode:
+    """Read `documents` unit by unit under `policy`; fast weights start afresh in each document.
+
+    `chunk` is the base's attention window (default: one unit), `hidden` its states if they are
+    cached (those before the adapter's suffix blocks). `masked` vmaps documents and pays the
+    policy's largest K everywhere; `switch` reads one document at a time and runs only the steps
+    that are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT
+    literature) is causal for units of one token under `reconstruction` only; an `InputError`
+    otherwise. A padded unit takes no step and costs nothing. `extractor` makes the features of
+    each unit, from what `features.describe` says of the documents.
+    """
+    unit = documents.tokens.shape[-1]
+    chunk = unit if chunk is None else chunk
+    _check(adapter, unit, chunk, dispatch, order)
+    _check_features(policy, documents, extractor, described, order)
+    if hidden is None:
+        hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
+    if tuple(hidden.shape[:3]) != tuple(documents.tokens.shape):
+        raise InputError(
+            f"hidden states of shape {tuple(hidden.shape)} do not belong to documents of shape "
+            f"{tuple(documents.tokens.shape)}: expected [B, N, U, D]"
+        )
+    keys = jax.random.split(key, documents.tokens.shape[0])
+    return _read_documents(
+        lm, adapter, policy, extractor, documents, jnp.asarray(hidden), described, keys,
+        dispatch=dispatch, chunk=chunk, order=order,
+    )  # fmt: skip
+
+
+def _check(adapter: Adapter, unit: int, chunk: int, dispatch: str, order: str) -> None:
+    if dispatch not in DISPATCHES:
+        raise InputError(f"unknown dispatch {dispatch!r}: expected one of {', '.join(DISPATCHES)}")
+    if order not in get_args(Order):
+        raise InputError(f"unknown order {order!r}: expected {' or '.join(get_args(Order))}")
+    if chunk % unit:
+        raise InputError(f"a unit of {unit} tokens does not divide the chunk of {chunk} tokens")
+    if order == "adapt_first" and unit > 1:
+        raise InputError(
+            f"adapt_first with units of {unit} tokens would predict a token from itself: "
+            "use predict_first, or units of one token"
+        )
+    if order == "adapt_first" and adapter.objective == "next_token":
+        raise InputError(
+            "adapt_first with the next_token objective would predict a token from itself: "
+            "use predict_first, or the reconstruction objective"
+        )
+
+
+def _check_features(policy: Policy, documents: Documents, extractor, described, order: str) -> None:
+    if order == "adapt_first" and (policy.needs or extractor is not None):
+        raise InputError(
+            "adapt_first decides before the unit is scored: signals and features need predict_first"
+        )
+    if extractor is None and "features" in policy.needs:
+        raise InputError(
+            f"{type(policy).__name__} decides by features: give rollout extractor= and described="
+        )
+    if (extractor is None) != (described is None):
+        raise InputError("features take both extractor= and described=, or neither")
+    if described is not None and tuple(described.shape[:2]) != tuple(documents.tokens.shape[:2]):
+        raise InputError(
+            f"described has shape {tuple(described.shape)}: expected [B, N, E] with B, N = "
+            f"{tuple(documents.tokens.shape[:2])}"
+        )
+
+
+def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "M C D"]:
+    """Units joined into whole attention chunks, the last one padded with zeros."""
+    n, u, d = hidden.shape
+    per_chunk = chunk // u
+    padded = jnp.pad(hidden, ((0, -n % per_chunk), (0, 0), (0, 0)))
+    return padded.reshape(-1, chunk, d)
+
+
+def views(
+    lm: TransformerLM,
+    adapter: Adapter,
+    tokens: Int[Array, "N U"],
+    mask: Bool[Array, "N U"],
+    hidden: Float[Array, "N U D"],
+    chunk: int,
+) -> Callable[[Int[Array, ""]], Any]:
+    """What the adapter sees of unit n of one document, as a function of n."""
+    unit = tokens.shape[1]
+    chunks = _by_chunk(hidden, chunk) if adapter.suffix_blocks else hidden
+    per_chunk = chunk // unit if adapter.suffix_blocks else 1
+
+    def view(n):
+        states = jax.lax.dynamic_index_in_dim(chunks, n // per_chunk, keepdims=False)
+        return adapter.view(lm, Unit(states, (n % per_chunk) * unit, tokens[n], mask[n]))
+
+    return view
+
+
+class _Carry(NamedTuple):
+    """What one unit hands to the next."""
+
+    fast: Any
+    policy: Any
+    memory: Any
+    spent: Float[Array, ""]
+    token_nll: Float[Array, "U"]
+
+
+def _read_document(
+    lm, adapter, policy, extractor, tokens, mask, hidden, described, key, *, dispatch, chunk, order
+):
+    """One document: tokens and mask [N, U], hidden [N, U, D] -> an Episode without its B axis."""
+    n_units, unit = tokens.shape
+    steps_of = jnp.asarray(policy.actions.steps)
+    cost_of = jnp.asarray(policy.actions.costs)
+    start_key, unit_key = jax.random.split(key)
+    initial = adapter.init(lm)
+    view_of = views(lm, adapter, tokens, mask, hidden, chunk)
+    unknown = jnp.full((), jnp.nan)
+    everything = extractor is not None or "entropy" in policy.needs
+
+    def gradient(fast, view):
+        return adapter.gradient(lm, fast, view)
+
+    def read_unit(carry: _Carry, n):
+        view = view_of(n)
+        known, token_nll = None, carry.token_nll
+        if order == "predict_first":
+            known = score(lm, adapter, carry.fast, view, tokens[n], mask[n], everything)
+            token_nll = known.nll
+        seen = Observation(
+            n, token_nll, mask[n], masked_mean(token_nll, mask[n]),
+            adapter.observed_loss(carry.fast, view, token_nll), carry.spent,
+            unknown, unknown, jnp.zeros(0),
+        )  # fmt: skip
+        memory = carry.memory
+        if "gradient_norm" in policy.needs:
+            seen = seen._replace(gradient_norm=global_norm(gradient(carry.fast, view)))
+        if known is not None:
+            seen = seen._replace(entropy=masked_mean(known.entropy, mask[n]))
+        if extractor is not None and known is not None:
+            features, memory = extractor.observe(
+                memory, seen, known.entropy, known.max_log_prob, described[n], n_units
+            )
+            seen = seen._replace(features=features)
+        draw = jax.random.fold_in(unit_key, n)
+        decision, policy_state = policy.act(carry.policy, seen, draw)
+        real = jnp.any(mask[n])
+        steps = jnp.where(real, steps_of[decision.action], 0)
+        cost = jnp.where(real, cost_of[decision.action], 0.0)
+        fast, norm = descend(
+            carry.fast, view, steps,
+            gradient=gradient, rate=adapter.rate, clip=adapter.clip, decay=adapter.decay,
+            initial=initial, max_steps=policy.max_steps, dispatch=dispatch,
+        )  # fmt: skip
+        if extractor is not None:
+            memory = extractor.remember(memory, cost, steps, norm)
+        if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
+            token_nll = score(lm, adapter, fast, view, tokens[n], mask[n], False).nll
+        record = Episode(
+            token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost,
+            seen.inner_loss, decision.log_prob, decision.value, seen.entropy,
+            seen.gradient_norm if "gradient_norm" in policy.needs else norm,
+            seen.features, mask[n],
+        )  # fmt: skip
+        return _Carry(fast, policy_state, memory, carry.spent + cost, token_nll), record
+
+    memory = None if extractor is None else extractor.init()
+    carry = _Carry(initial, policy.init(start_key), memory, jnp.zeros(()), jnp.zeros(unit))
+    return jax.lax.scan(read_unit, carry, jnp.arange(n_units))[1]
+
+
+def score(
+    lm: TransformerLM,
+    adapter: Adapter,
+    fast: Any,
+    view: Any,
+    tokens: Int[Array, "U"],
+    mask: Bool[Array, "U"],
+    everything: bool,
+) -> HeadStatistics:
+    """One unit's losses under `fast`, 0 on padding; without `everything`, entropies are NaN."""
+    hidden = adapter.hidden(lm, fast, view)
+    if everything:
+        scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
+    else:
+        unknown = jnp.full(tokens.shape, jnp.nan)
+        scored = HeadStatistics(token_losses(lm, hidden, tokens), unknown, unknown)
+    return scored._replace(nll=jnp.where(mask, scored.nll, 0.0))
+
+
+@jax.jit(static_argnames=("dispatch", "chunk", "order"))
+def _read_documents(
+    lm, adapter, policy, extractor, documents, hidden, described, keys, *, dispatch, chunk, order
+):
+    def read(inputs):
+        return _read_document(
+            lm, adapter, policy, extractor, *inputs, dispatch=dispatch, chunk=chunk, order=order
+        )
+
+    if described is not None:
+        described = jnp.asarray(described)
+    inputs = (documents.tokens, documents.mask, hidden, described, keys)
+    return jax.vmap(read)(inputs) if dispatch == "masked" else jax.lax.map(read, inputs)

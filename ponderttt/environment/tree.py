@@ -1,0 +1,191 @@
+"""Every way through short documents, read once.
+
+What a unit loses depends on the actions before it, of which N units of A actions have A^(N-1).
+What two ways have in common is read once, and all actions of a unit share one descent. Equal to
+`rollout`, except that nothing is decided about the last unit: no later one could gain by it, and it
+takes the cheapest action.
+
+Nodes lie as in a heap: the document's first unit is node 0, and action a at node m leads to node
+A m + 1 + a. Axes: M nodes, E those with a decision; A, B, N, U, F as everywhere.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ponderttt.environment.rollout import score, views
+from ponderttt.errors import InputError
+from ponderttt.inner.descent import descend
+from ponderttt.models.adapters.protocol import Adapter
+from ponderttt.models.decoder.hidden import hidden_states
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.policies import FeatureExtractor
+from ponderttt.policies.features import DESCRIBED
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, Observation, masked_mean
+
+MOST_UNITS = 6
+"""Longer documents have too many ways."""
+NODES_AT_ONCE = 16
+
+
+class Tree(NamedTuple):
+    """What every way through each document finds; losses in nats, costs nominal."""
+
+    token_nll: Float[Array, "B M U"]
+    inner_loss: Float[Array, "B M"]
+    entropy: Float[Array, "B E"]
+    gradient_norm: Float[Array, "B E"]
+    features: Float[Array, "B E F"]
+    """Raw, at a budget of 1, and without what is known of the text: see `features_at`."""
+
+    @property
+    def nll(self) -> Float[Array, "B M"]:
+        """Mean loss of each unit."""
+        return self.token_nll.mean(axis=-1)
+
+
+def first_nodes(units: int, actions: int = len(CHUNK_ACTIONS.names)) -> list[int]:
+    """The first node of every unit, and how many nodes there are.
+
+    >>> first_nodes(3)
+    [0, 1, 5, 21]
+    """
+    return [(actions**n - 1) // (actions - 1) for n in range(units + 1)]
+
+
+def units_of(tree: Tree, actions: ActionSpace = CHUNK_ACTIONS) -> int:
+    """Units of the documents of `tree`."""
+    return first_nodes(MOST_UNITS, len(actions.names)).index(tree.token_nll.shape[1])
+
+
+def ways(units: int, actions: ActionSpace = CHUNK_ACTIONS) -> Int[np.ndarray, "W N"]:
+    """Every allocation, in the order of the last unit's nodes; the last action is the cheapest.
+
+    >>> ways(3)[[0, 1, 4, 15]].tolist()
+    [[0, 0, 0], [0, 1, 0], [1, 0, 0], [3, 3, 0]]
+    """
+    count = len(actions.names)
+    index = np.arange(count ** (units - 1))
+    digits = [index // count ** (units - 2 - n) % count for n in range(units - 1)]
+    return np.stack([*digits, np.zeros_like(index)], axis=1)
+
+
+def path_nodes(actions: Int[np.ndarray, "*W N"], count: int = 4) -> Int[np.ndarray, "*W N"]:
+    """The nodes that allocations pass, one a unit."""
+    nodes = [np.zeros(actions.shape[:-1], int)]
+    for n in range(actions.shape[-1] - 1):
+        nodes.append(count * nodes[-1] + 1 + actions[..., n])
+    return np.stack(nodes, axis=-1)
+
+
+def read_tree(
+    lm: TransformerLM,
+    adapter: Adapter,
+    documents: Documents,
+    *,
+    actions: ActionSpace = CHUNK_ACTIONS,
+    hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
+    chunk: int | None = None,
+) -> Tree:
+    """Read full documents of 2 to 6 units in every way."""
+    b, n, u = documents.tokens.shape
+    if not 2 <= n <= MOST_UNITS:
+        raise InputError(
+            f"documents of {n} units have {len(actions.names)}^{n - 1} ways: expected 2 to "
+            f"{MOST_UNITS} units"
+        )
+    if not np.asarray(documents.mask).all():
+        raise InputError("a tree is read of full documents: expected no padding")
+    chunk = u if chunk is None else chunk
+    if hidden is None:
+        hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
+    return _read(lm, adapter, documents, jnp.asarray(hidden), actions=actions, chunk=chunk)
+
+
+def descents(lm, adapter, fast, view, actions: ActionSpace) -> tuple[Any, Float[Array, ""]]:
+    """The fast weights after each action, [A, ...], and the norm of the first gradient.
+
+    One descent of the most steps passes them all.
+    """
+
+    def step(fast, _):
+        moved, norm = descend(
+            fast, view, jnp.asarray(1), max_steps=1, rate=adapter.rate, clip=adapter.clip,
+            decay=adapter.decay, initial=adapter.init(lm),
+            gradient=lambda fast, view: adapter.gradient(lm, fast, view),
+        )  # fmt: skip
+        return moved, (moved, norm)
+
+    _, (after, norms) = jax.lax.scan(step, fast, None, length=actions.max_steps)
+    steps = np.asarray(actions.steps)
+    ends = jax.tree.map(lambda start, path: jnp.stack([start, *path])[steps], fast, after)
+    return ends, norms[0]
+
+
+class _Nodes(NamedTuple):
+    """The ways that are open at a unit."""
+
+    fast: Any
+    memory: Any
+    spent: Float[Array, "W"]
+
+
+@jax.jit(static_argnames=("actions", "chunk"))
+def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
+    extractor = FeatureExtractor.raw(budget=1.0)
+    undescribed = jnp.zeros(len(DESCRIBED))
+    steps, costs = jnp.asarray(actions.steps), jnp.asarray(actions.costs)
+
+    def document(inputs):
+        tokens, mask, states = inputs
+        view_of = views(lm, adapter, tokens, mask, states, chunk)
+        units = tokens.shape[0]
+
+        def known(fast, n, everything):
+            view = view_of(jnp.asarray(n))
+            found = score(lm, adapter, fast, view, tokens[n], mask[n], everything)
+            return view, found, adapter.observed_loss(fast, view, found.nll)
+
+        def visit(node: _Nodes, n: int):
+            view, found, inner_loss = known(node.fast, n, True)
+            seen = Observation(
+                jnp.asarray(n), found.nll, mask[n], masked_mean(found.nll, mask[n]), inner_loss,
+                node.spent, masked_mean(found.entropy, mask[n]), jnp.zeros(()), jnp.zeros(0),
+            )  # fmt: skip
+            features, memory = extractor.observe(
+                node.memory, seen, found.entropy, found.max_log_prob, undescribed, units
+            )
+            fast, norm = descents(lm, adapter, node.fast, view, actions)
+
+            def remember(a):
+                return extractor.remember(memory, costs[a], steps[a], norm)
+
+            memories = jax.vmap(remember)(jnp.arange(len(actions.names)))
+            record = (found.nll, inner_loss, seen.entropy, norm, features)
+            return record, _Nodes(fast, memories, node.spent + costs)
+
+        def visit_last(fast):
+            _, found, inner_loss = known(fast, units - 1, False)
+            return found.nll, inner_loss
+
+        start = _Nodes(adapter.init(lm), extractor.init(), jnp.zeros(()))
+        nodes = jax.tree.map(lambda x: x[None], start)
+        seen = []
+        for n in range(units - 1):
+            at_once = min(NODES_AT_ONCE, len(nodes.spent))
+            record, nodes = jax.lax.map(partial(visit, n=n), nodes, batch_size=at_once)
+            nodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), nodes)
+            seen.append(record)
+        last = jax.lax.map(visit_last, nodes.fast, batch_size=NODES_AT_ONCE)
+        inside = [jnp.concatenate(parts) for parts in zip(*seen, strict=True)]
+        return Tree(
+            jnp.concatenate([inside[0], last[0]]),
+            jnp.concatenate([inside[1], last[1]]),
+            *inside[2:],
+        )
+
+    return jax.lax.map(document, (documents.tokens, documents.mask, hidden))

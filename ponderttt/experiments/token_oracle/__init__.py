@@ -1,0 +1,1 @@
+"""What is there to gain from choosing K for single tokens?"""

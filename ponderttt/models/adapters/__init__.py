@@ -1,0 +1,1 @@
+"""Adapters: how fast weights change what the frozen language model predicts."""

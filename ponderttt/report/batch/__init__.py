@@ -1,0 +1,1 @@
+"""The batch runner: notebooks, their gate, finished pages, the book."""

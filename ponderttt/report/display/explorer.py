@@ -1,0 +1,299 @@
+"""The document explorer: one document, its loss per unit under each action, and its tokens.
+
+The chart's data has one row a unit; its tokens and their losses are lists (each packed into one
+string), which the browser takes apart for the unit under the pointer: a few dozen rows carry ten
+thousand tokens in under 300 KB.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+import altair as alt
+import pandas as pd
+
+from ponderttt.report.display import renderer
+from ponderttt.result import Result
+
+MAX_BYTES = 280_000
+COLUMNS, LINES = 92, 30
+CHARACTER, LINE = 7.0, 15.0
+WIDTH = int(COLUMNS * CHARACTER)
+SEPARATOR = "\u241f"
+INK, PAPER = "#1b1b1b", "#fffdf9"
+
+
+def document_explorer(result: Result, colours: dict[str, str]) -> alt.VConcatChart:
+    """Pick a document, point at a unit, read its tokens; `colours` maps each action to its own.
+
+    Losses in nats. As many documents as fit into `MAX_BYTES` are shown, one of each source first.
+    """
+    table = result.tables["explorer"]
+    actions = [name for name in colours if name in table]
+    best = actions[-1]
+    data = _rows(table, actions, best)
+    last = max(int(place) for places in data["places"] for place in places.split(","))
+    titles = list(dict.fromkeys(data["title"]))
+    document = alt.param(
+        name="document",
+        value=titles[0],
+        bind=alt.binding_select(options=titles, name="document: "),
+    )
+    shade = alt.param(
+        name="shade",
+        value="loss",
+        bind=alt.binding_radio(
+            options=["loss", "gain"],
+            labels=["loss under SKIP", f"gain of {best} over SKIP"],
+            name="colour of the tokens: ",
+        ),
+    )
+    at = alt.selection_point(
+        name="at", fields=["unit"], on="pointerover", clear=False, value=[{"unit": 1}]
+    )
+    panels = (
+        _losses(actions, colours, at, "loss"),
+        _losses(actions[1:], colours, at, "gain"),
+        _tokens(best, at, lines=last // 1000 + 1),
+    )
+    return (
+        alt.vconcat(*panels, data=data, spacing=14)
+        .transform_filter("datum.title == document")
+        .add_params(document, shade)
+        .resolve_scale(color="independent")
+        .properties(
+            title=alt.Title(
+                "What does updating change, token by token?",
+                subtitle="Point at a unit to read it below; point at a token for its losses.",
+            )
+        )
+    )
+
+
+def _rows(table: pd.DataFrame, actions: list[str], best: str) -> pd.DataFrame:
+    """One row a unit: means of each action, and the unit's tokens laid out as lines of text."""
+    rows: list[dict] = []
+    size = 0
+    for document in _round_robin(table):
+        units = [_unit(row, actions, best) for _, row in document.iterrows()]
+        added = len(json.dumps(units, ensure_ascii=False).encode())
+        if rows and (size + added > MAX_BYTES or len(rows) + len(units) > renderer.MAX_ROWS):
+            break
+        rows += units
+        size += added
+    return pd.DataFrame(rows)
+
+
+def _round_robin(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The documents, the first of every source before the second of any."""
+    documents = [units.sort_values("unit") for _, units in table.groupby(["source", "path"])]
+    turns = Counter[str]()
+    order = []
+    for number, document in enumerate(documents):
+        source = document["source"].iloc[0]
+        order.append((turns[source], number))
+        turns[source] += 1
+    return [documents[number] for _, number in sorted(order)]
+
+
+def _unit(row: pd.Series, actions: list[str], best: str) -> dict:
+    pieces, places = lay_out([str(piece) for piece in row["pieces"]])
+    unit = {
+        "title": f"{row['source']} · {_short(row['path'])}",
+        "unit": int(row["unit"]),
+        "tokens": SEPARATOR.join(pieces),
+        "places": pack(places),
+        # Hundredths of a nat: half the bytes of decimals, and more than the eye sees.
+        "losses": pack(round(100 * float(loss)) for loss in row["nll_SKIP"]),
+        "updates": pack(round(100 * float(loss)) for loss in row[f"nll_{best}"]),
+    }
+    return unit | {name: round(float(row[name]), 4) for name in actions}
+
+
+def pack(numbers: Iterable[int]) -> str:
+    """Numbers as one string, which `unpacked` takes apart in the browser."""
+    return ",".join(map(str, numbers))
+
+
+def _short(path: str, longest: int = 60) -> str:
+    return path if len(path) <= longest else "…" + path[-longest + 1 :]
+
+
+def lay_out(pieces: list[str]) -> tuple[list[str], list[int]]:
+    """What to print of each token, and where: `line * 1000 + column`, wrapped at `COLUMNS`.
+
+    Lines of the text are kept where they fit into `LINES`; otherwise a line's end is printed as ⏎
+    and the text runs on.
+    """
+    for keep_lines in (True, False):
+        shown, places, line, column = [], [], 0, 0
+        for piece in pieces:
+            head, newline, tail = piece.replace("\r", "").replace("\t", "  ").partition("\n")
+            text = head + ("⏎" if newline else "")
+            if column + len(text) > COLUMNS and column:
+                line, column = line + 1, 0
+            shown.append(text[:COLUMNS])
+            places.append(line * 1000 + column)
+            column += len(text)
+            if newline and keep_lines:
+                line, column = line + 1, min(len(tail.rpartition("\n")[2]), COLUMNS // 2)
+        if line < LINES:
+            break
+    return shown, [min(place, (LINES - 1) * 1000 + place % 1000) for place in places]
+
+
+def _losses(actions: list[str], colours: dict[str, str], at, quantity: str) -> alt.LayerChart:
+    """Lines over the units of a document; transparent strips take the pointer."""
+    gain = quantity == "gain"
+    x = alt.X(
+        "unit:Q",
+        title="unit" if gain else None,
+        scale=alt.Scale(nice=False, zero=False),
+        axis=alt.Axis(format="d", tickMinStep=1, labels=gain),
+    )
+    colour = alt.Color(
+        "action:N",
+        title=None,
+        legend=None if gain else alt.Legend(symbolOpacity=1),
+        scale=alt.Scale(domain=actions, range=[colours[name] for name in actions]),
+    )
+    title = "gain over SKIP" if gain else "loss (nats per token)"
+    value = "datum.SKIP - datum[datum.action]" if gain else "datum[datum.action]"
+    lines = (
+        alt.Chart()
+        .transform_fold([*actions], as_=["action", "loss"])
+        .transform_calculate(value=value)
+        .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=18))
+        .encode(x=x, y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=gain)), color=colour)
+    )
+    strips = (
+        alt.Chart()
+        .transform_calculate(left="datum.unit - 0.5", right="datum.unit + 0.5")
+        .mark_rect(color=renderer.GREY, cursor="pointer")
+        .encode(
+            x=alt.X("left:Q", title=None),
+            x2="right:Q",
+            opacity=alt.condition(at, alt.value(0.25), alt.value(0.0)),
+            tooltip=["unit:O", *(alt.Tooltip(f"{name}:Q", format=".4f") for name in actions)],
+        )
+    )
+    if not gain:
+        strips = strips.add_params(at).properties(name="units")
+    return alt.layer(lines, strips).properties(width=WIDTH, height=110)
+
+
+def unpacked(chart: alt.Chart, **lists: str) -> alt.Chart:
+    """A row a token, of rows that pack `tokens`, `places` and more, with where it is drawn.
+
+    `lists` names the fields of other packed numbers, one a token: `after="losses"`.
+    """
+    split = {name: f"split(datum.{field}, ',')" for name, field in lists.items()}
+    return (
+        chart.transform_calculate(
+            token=f"split(datum.tokens, '{SEPARATOR}')", place="split(datum.places, ',')", **split
+        )
+        .transform_flatten(["token", "place", *lists])
+        .transform_calculate(
+            # Drawn text loses its leading blanks: it starts where its first letter stands.
+            letters="replace(datum.token, /^\\s+/, '')",
+            start="datum.place % 1000 + length(datum.token) - length(datum.letters)",
+            printed="replace(datum.letters, /\\s/g, '\\u00a0')",
+            line="floor(datum.place / 1000)",
+            column="datum.place % 1000",
+            end="datum.place % 1000 + max(length(datum.token), 0.4)",
+        )
+    )
+
+
+def token_layers(
+    base: alt.Chart, tooltip: list[alt.Tooltip], lines: int
+) -> tuple[alt.Chart, alt.Chart]:
+    """The ground of each token, to be given a mark and a colour, and its text."""
+    scale = alt.Scale(domain=[-0.5, lines - 0.5], reverse=True, nice=False)
+    ground = base.transform_calculate(top="datum.line - 0.5", bottom="datum.line + 0.5").encode(
+        x=alt.X("column:Q", axis=None, scale=alt.Scale(domain=[0, COLUMNS], nice=False)),
+        x2="end:Q",
+        y=alt.Y("top:Q", axis=None, scale=scale),
+        y2="bottom:Q",
+        tooltip=tooltip,
+    )
+    text = base.mark_text(
+        align="left", baseline="middle", font="monospace", fontSize=CHARACTER / 0.602, color=INK
+    ).encode(
+        x=alt.X("start:Q", axis=None),
+        y=alt.Y("line:Q", axis=None, scale=scale),
+        text="printed:N",
+        tooltip=tooltip,
+    )
+    return ground, text
+
+
+def coloured_text(
+    base: alt.Chart,
+    colour: alt.Color,
+    tooltip: list[alt.Tooltip],
+    lines: int,
+    *,
+    opacity: float,
+    picker: alt.Parameter,
+    title: alt.Title,
+) -> alt.LayerChart:
+    """A text whose tokens stand on a ground of `colour`; `picker` chooses which text."""
+    ground, text = token_layers(base, tooltip, lines)
+    return (
+        alt.layer(ground.mark_rect(opacity=opacity).encode(color=colour), text)
+        .add_params(picker)
+        .properties(
+            width=WIDTH,
+            height=int(lines * LINE),
+            view=alt.ViewConfig(fill="#ffffff"),
+            title=title,
+        )
+    )
+
+
+def _tokens(best: str, at, *, lines: int) -> alt.LayerChart:
+    """The tokens of the unit pointed at, each on a ground whose colour is its loss or gain."""
+    base = unpacked(alt.Chart().transform_filter(at), before="losses", after="updates")
+    base = base.transform_calculate(
+        loss="datum.before / 100",
+        updated="datum.after / 100",
+        gain="(datum.before - datum.after) / 100",
+    )
+    ground, text = token_layers(base, _token_tooltip(best), lines)
+    loss = ground.transform_filter("shade == 'loss'").mark_rect().encode(
+        color=alt.Color(
+            "loss:Q",
+            title="loss (nats)",
+            scale=alt.Scale(domain=[0, 8], clamp=True, range=[PAPER, "#fdae6b", "#d94801"]),
+            legend=_legend(),
+        )
+    )  # fmt: skip
+    gain = ground.transform_filter("shade == 'gain'").mark_rect().encode(
+        color=alt.Color(
+            "gain:Q",
+            title="gain (nats)",
+            scale=alt.Scale(
+                domain=[-0.5, 0, 0.5], clamp=True, range=["#e66101", PAPER, "#4d9de0"],
+                interpolate="rgb",
+            ),
+            legend=_legend(),
+        )
+    )  # fmt: skip
+    return (
+        alt.layer(loss, gain, text)
+        .resolve_scale(color="independent")
+        .properties(width=WIDTH, height=int(lines * LINE), view=alt.ViewConfig(fill=PAPER))
+    )
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="bottom", direction="horizontal", gradientLength=160)
+
+
+def _token_tooltip(best: str) -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("token:N", title="token"),
+        alt.Tooltip("loss:Q", title="loss under SKIP", format=".2f"),
+        alt.Tooltip("updated:Q", title=f"loss under {best}", format=".2f"),
+    ]

@@ -1,0 +1,1 @@
+"""One folder a page: its charts, its claims, its text."""

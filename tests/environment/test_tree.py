@@ -1,0 +1,164 @@
+"""The tree of all ways against the rollout that reads one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ponderttt.environment.rollout import rollout
+from ponderttt.environment.tree import first_nodes, path_nodes, read_tree, units_of, ways
+from ponderttt.environment.walk import expected, features_at, walk
+from ponderttt.errors import InputError
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.decoder.hidden import cached_states
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy
+from ponderttt.policies import (
+    ActorCritic,
+    EMAGate,
+    EntropyBasedPolicy,
+    FeatureExtractor,
+    GradientNormBasedPolicy,
+    PerplexityBasedPolicy,
+    RandomPolicy,
+    SchedulePolicy,
+    ThresholdBandit,
+)
+from ponderttt.policies.actor_critic import Account
+from ponderttt.policies.features import NAMES, TokenTable, describe
+from ponderttt.types import CHUNK_ACTIONS, Documents
+
+B, N, U = 3, 4, 16
+ADAPTER = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
+KEY = jax.random.key(3)
+
+
+class World:
+    """A tiny model, a few documents, their tree and their features."""
+
+    def __init__(self):
+        self.lm = TransformerLM.from_pretrained("tiny")
+        rng = np.random.default_rng(0)
+        tokens = rng.integers(97, 110, (B, N, U)).astype(np.int32)
+        self.documents = Documents(tokens, np.ones(tokens.shape, bool), np.asarray(256))
+        states = cached_states(self.lm, self.documents, chunk=U)
+        self.hidden = np.stack([s.hidden for s in states])
+        classes, frequency = np.zeros(512, np.int8), np.zeros(512, np.float32)
+        table = TokenTable(classes, frequency, float(self.hidden.std()))
+        self.described = np.stack(
+            [describe(table, tokens[b], self.documents.mask[b], *states[b]) for b in range(B)]
+        )
+        self.tree = read_tree(self.lm, ADAPTER, self.documents, hidden=self.hidden)
+        scale = 1.0 + np.arange(len(NAMES)) / 10
+        raw = FeatureExtractor.raw(budget=3.0)
+        self.extractor = raw.fit(np.stack([scale, -scale, 0.5 * scale]))
+        self.features = features_at(self.tree, self.extractor, self.described)
+
+    def rollout(self, policy):
+        return rollout(
+            self.lm, ADAPTER, policy, self.documents, key=KEY, hidden=self.hidden,
+            extractor=self.extractor, described=self.described,
+        )  # fmt: skip
+
+    def walk(self, policy):
+        return walk(self.tree, policy, key=KEY, features=self.features)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+NETWORK = PolicyNetworkConfig()
+POLICIES = {
+    "random": lambda: RandomPolicy(jnp.asarray([0.4, 0.3, 0.2, 0.1])),
+    "schedule": lambda: SchedulePolicy.first("UPDATE_2", 3.0, N),
+    "entropy": lambda: EntropyBasedPolicy(jnp.asarray([5.0, 5.3, 5.5])),
+    "gradient norm": lambda: GradientNormBasedPolicy(jnp.asarray([0.2, 0.3, 0.4])),
+    "perplexity": lambda: PerplexityBasedPolicy(jnp.asarray([100.0, 200.0, 300.0])),
+    "bandit": lambda: ThresholdBandit(
+        jax.random.normal(jax.random.key(1), (len(NAMES) + 1, 4)), jnp.asarray(0.1)
+    ),
+    "network": lambda: ActorCritic(init_policy(NETWORK, jax.random.key(2)), NETWORK),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_walk_is_the_rollout_of_the_same_policy(world, name):
+    """Same draws, same actions, same losses; only the last action has nothing to decide."""
+    policy = POLICIES[name]()
+    walked, read = world.walk(policy), world.rollout(policy)
+    np.testing.assert_array_equal(walked.action[:, :-1], read.action[:, :-1])
+    assert not walked.action[:, -1].any() and (walked.cost[:, -1] == 1).all()
+    for field in ("token_nll", "nll", "inner_loss"):
+        np.testing.assert_allclose(getattr(walked, field), getattr(read, field), atol=2e-4)
+    for field in ("entropy", "cost", "log_prob", "features"):
+        a, b = getattr(walked, field)[:, :-1], getattr(read, field)[:, :-1]
+        np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["gate", "account"])
+def test_a_policy_that_follows_the_stream_is_carried_on(world, kind):
+    if kind == "gate":
+        policy = EMAGate.calibrate(np.asarray(world.tree.inner_loss)[:, 0], target=0.4)
+    else:
+        policy = ActorCritic(init_policy(NETWORK, KEY), NETWORK, Account.open(2.0))
+    walked = world.walk(policy)
+    keys = jax.random.split(KEY, B)
+    for b in range(B):
+        one = jax.tree.map(lambda x, b=b: x[b : b + 1], (world.tree, world.features))
+        with_key = jax.random.wrap_key_data(jax.random.key_data(keys[b]))
+        alone = _one(one[0], policy, one[1], with_key)
+        np.testing.assert_array_equal(alone.action, walked.action[b])
+        policy = policy.following(jax.tree.map(lambda x: x[None], alone))
+    if kind == "account":
+        spent = np.cumsum(np.asarray(walked.cost).reshape(-1))
+        assert (spent <= 2.0 * np.arange(1, B * N + 1) + 1e-4).all()
+
+
+def _one(tree, policy, features, key):
+    from ponderttt.environment.walk import _walk_document
+
+    tree, features = jax.tree.map(lambda x: x[0], (tree, features))
+    return _walk_document(policy, tree, features, key, units=N)
+
+
+def test_every_allocation_has_its_path(world):
+    everything = ways(N)
+    nodes = path_nodes(everything)
+    assert len(np.unique(nodes[:, -1])) == 4 ** (N - 1) and units_of(world.tree) == N
+    assert nodes[:, -1].min() == first_nodes(N)[-2] and nodes.max() == first_nodes(N)[-1] - 1
+    for w in (0, 7, 27, 63):
+        policy = SchedulePolicy(jnp.eye(4)[everything[w]])
+        np.testing.assert_allclose(
+            np.asarray(world.tree.nll)[:, nodes[w]], world.rollout(policy).nll, atol=2e-4
+        )
+
+
+def test_what_is_expected_is_the_mean_over_all_ways(world):
+    """Every way weighs the product of its decisions' probabilities."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), (B, first_nodes(N)[-2]))
+    loss, cost, steps = expected(world.tree, jnp.asarray(p, jnp.float32))
+    everything = ways(N)
+    nodes, actions = path_nodes(everything), everything[:, :-1]
+    weight = np.prod(p[:, nodes[:, :-1], actions], axis=-1)
+    nll = np.asarray(world.tree.nll)[:, nodes].mean(axis=-1)
+    np.testing.assert_allclose(weight.sum(axis=1), 1)
+    np.testing.assert_allclose(loss, (weight * nll).sum(axis=1), rtol=1e-5)
+    costs = np.asarray(CHUNK_ACTIONS.costs)[everything].mean(axis=-1)
+    np.testing.assert_allclose(cost, (weight * costs).sum(axis=1), rtol=1e-5)
+    taken = np.asarray(CHUNK_ACTIONS.steps)[everything].mean(axis=-1)
+    np.testing.assert_allclose(steps, (weight * taken).sum(axis=1), rtol=1e-5)
+
+
+def test_only_full_short_documents_have_trees(world):
+    tokens = np.zeros((1, 7, 4), np.int32)
+    with pytest.raises(InputError, match="7 units have 4\\^6 ways: expected 2 to 6"):
+        read_tree(world.lm, ADAPTER, Documents(tokens, tokens == 0, np.asarray(256)))
+    mask = np.ones((1, 3, 4), bool)
+    mask[0, -1, 2:] = False
+    with pytest.raises(InputError, match="expected no padding"):
+        read_tree(world.lm, ADAPTER, Documents(tokens[:, :3], mask, np.asarray(256)))
+    with pytest.raises(InputError, match="decides by features"):
+        walk(world.tree, POLICIES["network"](), key=KEY)

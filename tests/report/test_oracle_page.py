@@ -1,0 +1,84 @@
+"""The oracle experiment on the tiny model: tables, page, bad input."""
+
+import copy
+
+import altair as alt
+import numpy as np
+import pytest
+
+from ponderttt.errors import InputError
+from ponderttt.experiments import oracle
+from ponderttt.experiments.oracle import OracleConfig
+from ponderttt.report.display import claims, renderer
+from ponderttt.report.pages import oracle as page
+
+CHARTS = ("frontier", "gain_by_document", "allocation", "who_gains")
+
+
+@pytest.fixture(scope="module")
+def result():
+    return oracle.run(
+        OracleConfig(streams=("python",), budgets=(2.0, 3.125), train_documents=4, test_documents=2)
+    )
+
+
+def test_the_tables_agree_with_one_another(result):
+    documents, available = result.tables["documents"], result.tables["available"]
+    assert len(documents) == 2 * 2
+    row = available.set_index(["budget", "source"]).loc[(2.0, "all")]
+    part = documents[documents["budget"] == 2.0]
+    gain = (part["control_loss"] - part["oracle_loss"]).mean()
+    assert row["gain"] == pytest.approx(gain, abs=1e-9)
+    assert row["oracle_gain"] - row["control_gain"] == pytest.approx(gain, abs=1e-9)
+    assert part["oracle_cost"].mean() <= part["control_cost"].mean() + 1e-6
+    # The frontier holds every action's own point, and starts at SKIP.
+    frontier = result.tables["frontier"].set_index("method")
+    start = frontier.loc["oracle"].query("budget == 1.0")["loss"].iloc[0]
+    assert start == pytest.approx(frontier.loc["SKIP", "loss"], abs=1e-5)
+    assert "False" not in page.check(result) and "True" in page.check(result)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_a_small_specification_and_a_picture(result, name):
+    renderer.enable()
+    bundle = getattr(page, name)(result)._repr_mimebundle_()
+    alt.renderers.enable("default")
+    assert bundle["image/svg+xml"].startswith("<svg")
+    spec = bundle[renderer.VEGALITE_MIME]
+    assert "?" in spec["title"]["text"]
+    assert sum(len(rows) for rows in spec["datasets"].values()) <= renderer.MAX_ROWS
+
+
+def test_the_verdicts_turn_with_the_result(result):
+    good, bad = copy.deepcopy(result), copy.deepcopy(result)
+    for one, sign in ((good, 1), (bad, -1)):
+        table = one.tables["documents"]
+        noise = np.random.default_rng(0).normal(0, 1e-4, len(table))
+        table["oracle_loss"] = table["control_loss"] - sign * 0.01 + noise
+        table["greedy_loss"] = table["oracle_loss"] + sign * 0.01
+    found = [{c.sentence: c.verdict for c in page.claims(one)} for one in (good, bad)]
+    sentences = [s for s in found[0] if "reads better than the best uninformed" in s]
+    ahead = [s for s in found[0] if "one step ahead reads as well" in s]
+    assert len(sentences) == len(ahead) == 2
+    for sentence in sentences:
+        assert [f[sentence] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]
+    for sentence in ahead:
+        assert [f[sentence] for f in found] == [claims.NOT_SUPPORTED, claims.SUPPORTED]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"streams": ["mix"]}, "unknown stream 'mix': expected one of mixed, python, shifted"),
+        ({"streams": ["python", "python"]}, "once at most"),
+        ({"budgets": [1.0]}, "a budget of 1.0 a unit: expected more than 1"),
+        ({"budgets": [10.0]}, "at most 9.25, that of always taking UPDATE_4 in 4 units"),
+        ({"units": 7}, "units is 7: every way through a document is read, expected 6"),
+        ({"units": 2.5}, "units is 2.5: expected a whole number"),
+        ({"train_documents": 3}, "train_documents is 3: expected 4 or more"),
+        ({"model": "gpt3"}, "unknown model 'gpt3'"),
+    ],
+)
+def test_bad_parameters_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        OracleConfig(**change)
