@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ponderttt.allocation.stream import Part, Setting, by_source
+from ponderttt.allocation.stream import AllocationTask, Split, by_source
 from ponderttt.environment.walk import expected, node_units, walk
 from ponderttt.errors import InputError
 from ponderttt.policies import Policy, UniformPolicy
@@ -53,21 +53,21 @@ def outcome(read: Sequence[Array]) -> Outcome:
     return Outcome(*(np.asarray(x, float) for x in read))
 
 
-def play(part: Part, policy: Policy) -> Outcome:
+def evaluate(part: Split, policy: Policy) -> Outcome:
     """`policy`, which does not draw, on the documents of `part`."""
     stacked = jax.tree.map(lambda x: jnp.asarray(x)[None], policy)
-    return Outcome(*(x[0] for x in play_all(part, stacked)))
+    return Outcome(*(x[0] for x in evaluate_batch(part, stacked)))
 
 
-def play_all(
-    part: Part, policies: Policy, features: Float[Array, "B E F"] | None = None
+def evaluate_batch(
+    part: Split, policies: Policy, features: Float[Array, "B E F"] | None = None
 ) -> Outcome:
     """Several policies of a kind, none of which draws; their leaves are stacked [P, ...]."""
-    return outcome(_play(part.tree, policies, features))
+    return outcome(_evaluate(part.tree, policies, features))
 
 
 @jax.jit
-def _play(tree, policies: Policy, features):
+def _evaluate(tree, policies: Policy, features):
     def one(policy):
         found = walk(tree, policy, key=jax.random.key(0), features=features)
         cost, steps = found.cost, found.steps
@@ -82,7 +82,7 @@ def _play(tree, policies: Policy, features):
     return jax.vmap(one)(policies)
 
 
-def draw(part: Part, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
+def expected_outcome(part: Split, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
     """What is expected where unit n draws its action with `probabilities[n]`: exact."""
     at_nodes = jnp.asarray(probabilities)[node_units(part.described.shape[1])]
     table = jnp.broadcast_to(at_nodes, (len(part), *at_nodes.shape))
@@ -92,28 +92,28 @@ def draw(part: Part, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
 _expected = jax.jit(expected)
 
 
-def decision_budget(setting: Setting, budget: float) -> float:
+def decision_budget(task: AllocationTask, budget: float) -> float:
     """What a unit that decides may cost where all units may cost `budget`.
 
     Nothing is decided about the last one, which takes the cheapest action.
     """
-    n, least = setting.units, CHUNK_ACTIONS.costs[0]
+    n, least = task.units, CHUNK_ACTIONS.costs[0]
     return (n * budget - least) / (n - 1)
 
 
-Make = Callable[[float], Policy]
+PolicyFactory = Callable[[float], Policy]
 """A policy from its knob, 0 to 1; the cost rises with it."""
 
 
 @dataclass(frozen=True)
-class Method:
+class PolicyFamily:
     """A way to decide: candidates, each with a knob, among which the validation documents choose.
 
     None of them draws.
     """
 
     name: str
-    candidates: Callable[[Setting], Mapping[str, Make]]
+    candidates: Callable[[AllocationTask], Mapping[str, PolicyFactory]]
     features: bool = False
 
 
@@ -127,7 +127,7 @@ class Calibrated(NamedTuple):
     test: Outcome
 
 
-def meet(
+def bisect_to_budgets(
     spent: Callable[[Float[np.ndarray, "*P"]], Float[np.ndarray, "*P"]],
     budgets: Float[np.ndarray, "*P"],
 ) -> Float[np.ndarray, "*P"]:
@@ -147,26 +147,26 @@ def meet(
 
 
 def calibrate(
-    setting: Setting, method: Method, budgets: Sequence[float] = CURVE
+    task: AllocationTask, method: PolicyFamily, budgets: Sequence[float] = CURVE
 ) -> list[Calibrated]:
     """Every candidate at every budget."""
-    parts = (setting.validation, setting.test)
-    features = [setting.features(part) if method.features else None for part in parts]
+    parts = (task.validation, task.test)
+    features = [task.features(part) if method.features else None for part in parts]
     valid, test = (
-        partial(play_all, part, features=f) for part, f in zip(parts, features, strict=True)
+        partial(evaluate_batch, part, features=f) for part, f in zip(parts, features, strict=True)
     )
 
-    def stacked(make: Make, knobs: np.ndarray) -> Policy:
-        made = [make(float(knob)) for knob in knobs]
+    def stacked(make: PolicyFactory, levels: np.ndarray) -> Policy:
+        made = [make(float(level)) for level in levels]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
 
     found = []
-    for name, make in method.candidates(setting).items():
+    for name, make in method.candidates(task).items():
 
-        def spent(knobs, make=make):
-            return valid(stacked(make, knobs)).cost.mean(axis=-1)
+        def spent(levels, make=make):
+            return valid(stacked(make, levels)).cost.mean(axis=-1)
 
-        policies = stacked(make, meet(spent, np.asarray(budgets)))
+        policies = stacked(make, bisect_to_budgets(spent, np.asarray(budgets)))
         outcomes = valid(policies), test(policies)
         for i, budget in enumerate(budgets):
             each = [Outcome(*(x[i] for x in part)) for part in outcomes]
@@ -174,7 +174,7 @@ def calibrate(
     return found
 
 
-def best_first(setting: Setting, found: Sequence[Calibrated]) -> list[Calibrated]:
+def best_first(task: AllocationTask, found: Sequence[Calibrated]) -> list[Calibrated]:
     """By method and budget, the best on validation documents first.
 
     Candidates whose cost there stays more than 3 % from the budget come last.
@@ -182,13 +182,13 @@ def best_first(setting: Setting, found: Sequence[Calibrated]) -> list[Calibrated
 
     def rank(each: Calibrated):
         miss = abs(float(each.validation.cost.mean()) - each.budget) / each.budget > 0.03
-        return each.budget, miss, by_source(each.validation.loss, setting.validation.texts)
+        return each.budget, miss, by_source(each.validation.loss, task.validation.texts)
 
     turn = list(dict.fromkeys(each.method for each in found))
     return sorted(found, key=lambda each: (turn.index(each.method), *rank(each)))
 
 
-def always(part: Part) -> Float[np.ndarray, "A"]:
+def always(part: Split) -> Float[np.ndarray, "A"]:
     """Mean gain over SKIP of each action on every unit, nats a token."""
-    losses = [play(part, UniformPolicy(name)).loss for name in CHUNK_ACTIONS.names]
+    losses = [evaluate(part, UniformPolicy(name)).loss for name in CHUNK_ACTIONS.names]
     return np.array([by_source(losses[0] - loss, part.texts) for loss in losses])

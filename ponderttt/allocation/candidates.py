@@ -12,8 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ponderttt.allocation import oracle
-from ponderttt.allocation.calibration import Calibrated, Make, Method, best_first, calibrate
-from ponderttt.allocation.stream import Part, Setting, even
+from ponderttt.allocation.calibration import (
+    Calibrated,
+    PolicyFactory,
+    PolicyFamily,
+    best_first,
+    calibrate,
+)
+from ponderttt.allocation.stream import AllocationTask, Split, equiprobable_policy
 from ponderttt.allocation.uninformed import UPDATES, by_kind, uninformed
 from ponderttt.environment.tree import Tree, path_nodes
 from ponderttt.environment.walk import walk
@@ -28,23 +34,23 @@ RIDGE = 300.0
 """Of the bandit's regression, by twofold cross-validation on training documents."""
 
 
-def contest(setting: Setting, methods: Sequence[Method]) -> list[Calibrated]:
+def contest(task: AllocationTask, methods: Sequence[PolicyFamily]) -> list[Calibrated]:
     """The control and all candidates of `methods` at every cost of the curve, the best first."""
-    found = uninformed(setting) + by_kind(setting)
-    for method in track(methods, f"{setting.stream}: calibrating", len(methods)):
-        found += best_first(setting, calibrate(setting, method))
+    found = uninformed(task) + by_kind(task)
+    for method in track(methods, f"{task.stream}: calibrating", len(methods)):
+        found += best_first(task, calibrate(task, method))
     return found
 
 
-def deciding(part: Part, policy: Policy | None = None) -> Episode:
+def decision_episode(part: Split, policy: Policy | None = None) -> Episode:
     """The units with a decision of `part`, read with `policy` (default: every unit UPDATE_1)."""
     episode = walk(part.tree, policy or UniformPolicy("UPDATE_1"), key=jax.random.key(0))
     return jax.tree.map(lambda x: x[:, :-1], episode)
 
 
-def thresholds(kind: str, setting: Setting) -> dict[str, Make]:
+def thresholds(kind: str, task: AllocationTask) -> dict[str, PolicyFactory]:
     """A heuristic whose thresholds give an update to a share of the validation units."""
-    seen = deciding(setting.validation)
+    seen = decision_episode(task.validation)
 
     def make(action: str, share: float) -> Policy:
         mix = np.eye(len(CHUNK_ACTIONS.names))[CHUNK_ACTIONS.position(action)] * share
@@ -54,9 +60,9 @@ def thresholds(kind: str, setting: Setting) -> dict[str, Make]:
     return {action: partial(make, action) for action in UPDATES}
 
 
-def gates(how: str, setting: Setting) -> dict[str, Make]:
+def gates(how: str, task: AllocationTask) -> dict[str, PolicyFactory]:
     """An EMA gate on the inner loss, on its change, or with a ladder of thresholds."""
-    losses = np.asarray(deciding(setting.validation).inner_loss)
+    losses = np.asarray(decision_episode(task.validation).inner_loss)
 
     def make(share: float, **options) -> Policy:
         return EMAGate.calibrate(losses, target=share, **options)
@@ -66,7 +72,7 @@ def gates(how: str, setting: Setting) -> dict[str, Make]:
     return {action: partial(make, action=action, signal=how) for action in UPDATES}
 
 
-def returns(tree: Tree) -> Float[np.ndarray, "B E A"]:
+def skip_continuation_gains(tree: Tree) -> Float[np.ndarray, "B E A"]:
     """What each action at every node gains over SKIP on all later units, if SKIP follows it."""
     nll = np.asarray(tree.nll, float)
     count, nodes = len(CHUNK_ACTIONS.names), nll.shape[1]
@@ -79,34 +85,39 @@ def returns(tree: Tree) -> Float[np.ndarray, "B E A"]:
     return children[..., :1] - children
 
 
-def bandit(setting: Setting) -> dict[str, Make]:
+def bandit(task: AllocationTask) -> dict[str, PolicyFactory]:
     """Each action's gain regressed on the features where all actions are as likely."""
-    part = setting.training
-    features = setting.features(part)
+    part = task.training
+    features = task.features(part)
     keys = jax.random.split(jax.random.key(0), 16)
-    read = jax.jit(jax.vmap(lambda key: walk(part.tree, even(), key=key, features=features)))
+    read = jax.jit(
+        jax.vmap(lambda key: walk(part.tree, equiprobable_policy(), key=key, features=features))
+    )
     seen = read(keys)
     x = np.asarray(seen.features[:, :, :-1]).reshape(-1, features.shape[-1])
     nodes = path_nodes(np.asarray(seen.action))[..., :-1]  # S B N-1
 
-    def make(fitted: ThresholdBandit, knob: float) -> Policy:
+    def make(fitted: ThresholdBandit, level: float) -> Policy:
         # The price falls from a tenth of a nat to nothing.
-        price = jnp.asarray(0.1 * (1 - knob) ** 4, jnp.float32)
+        price = jnp.asarray(0.1 * (1 - level) ** 4, jnp.float32)
         return ThresholdBandit(fitted.weights, price)
 
-    found: dict[str, Make] = {}
-    for name, gains in (("next unit", oracle.step_gains(part.tree)), ("rest", returns(part.tree))):
+    found: dict[str, PolicyFactory] = {}
+    for name, gains in (
+        ("next unit", oracle.step_gains(part.tree)),
+        ("rest", skip_continuation_gains(part.tree)),
+    ):
         y = gains[np.arange(len(part))[None, :, None], nodes].reshape(-1, gains.shape[-1])
         found[name] = partial(make, ThresholdBandit.fit(x, y, ridge=RIDGE))
     return found
 
 
-GATE = Method("inner-loss gate", partial(gates, "inner_loss"))
-BANDIT = Method("bandit", bandit, features=True)
+GATE = PolicyFamily("inner-loss gate", partial(gates, "inner_loss"))
+BANDIT = PolicyFamily("bandit", bandit, features=True)
 SIGNALS = (
-    *(Method(kind.replace("_", " "), partial(thresholds, kind)) for kind in HEURISTICS),
+    *(PolicyFamily(kind.replace("_", " "), partial(thresholds, kind)) for kind in HEURISTICS),
     GATE,
-    Method("delta gate", partial(gates, "delta")),
-    Method("residual gate", partial(gates, "residual")),
+    PolicyFamily("delta gate", partial(gates, "delta")),
+    PolicyFamily("residual gate", partial(gates, "residual")),
 )
 """Training-free: nothing is fitted but thresholds."""

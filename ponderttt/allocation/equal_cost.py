@@ -10,23 +10,23 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import oracle
-from ponderttt.allocation.calibration import CURVE, Calibrated, Outcome, play
+from ponderttt.allocation.calibration import CURVE, Calibrated, Outcome, evaluate
 from ponderttt.allocation.gap import at_cost, gap_captured
-from ponderttt.allocation.stream import Setting, by_source
+from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.evaluation.paired import holm, paired_test
 from ponderttt.policies import UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
 
-def points(found: Sequence[Calibrated], setting: Setting) -> pd.DataFrame:
+def points(found: Sequence[Calibrated], task: AllocationTask) -> pd.DataFrame:
     """A row for each candidate at each budget; the first of each is the one that was chosen."""
-    valid, test = setting.validation.texts, setting.test.texts
+    valid, test = task.validation.texts, task.test.texts
     rows, seen = [], set()
     for each in found:
         place = (each.method, each.budget)
         rows.append(
             {
-                "stream": setting.stream,
+                "stream": task.stream,
                 "method": each.method,
                 "budget": each.budget,
                 "candidate": each.candidate,
@@ -49,7 +49,7 @@ class Curve(Outcome):
         """Through these points."""
         return cls(*(np.stack(each) for each in zip(*outcomes, strict=True)))
 
-    def at(self, budget: float) -> Outcome:
+    def interpolate(self, budget: float) -> Outcome:
         """Each document at exactly this mean cost; NaN out of the curve's reach."""
         means = self.cost.mean(axis=-1)
         return Outcome(*(at_cost(means, values, budget) for values in self))
@@ -64,7 +64,7 @@ def curves(found: Sequence[Calibrated]) -> dict[str, Curve]:
 
 
 def documents(
-    setting: Setting, outcomes: Mapping[str, Mapping[float, Outcome]], control: Curve
+    task: AllocationTask, outcomes: Mapping[str, Mapping[float, Outcome]], control: Curve
 ) -> pd.DataFrame:
     """A row for each method, budget and test document: what it got at exactly the budget.
 
@@ -72,9 +72,9 @@ def documents(
     document cost above the budget, at the price that `control` pays for a unit of cost there: all
     methods cost the same on all documents, and by it on any resample of them too.
     """
-    part, texts = setting.test, setting.test.texts
-    skip = play(part, UniformPolicy("SKIP")).loss
-    found, units = oracle.everything(part.tree), setting.units
+    part, texts = task.test, task.test.texts
+    skip = evaluate(part, UniformPolicy("SKIP")).loss
+    found, units = oracle.exhaustive(part.tree), task.units
     budgets = list(next(iter(outcomes.values())))
     prices = {budget: _price(control, budget) for budget in budgets}
     chosen = {budget: oracle.at_budget(found, budget, units) for budget in budgets}
@@ -88,7 +88,7 @@ def documents(
         for budget in budgets:
             loss, cost, steps = at[budget]
             frame = {
-                "stream": setting.stream,
+                "stream": task.stream,
                 "budget": budget,
                 "method": method,
                 "source": texts.sources,
@@ -108,7 +108,7 @@ def _price(control: Curve, budget: float) -> float:
     """What a unit of cost gains the control around this budget, nats a token."""
     means = control.cost.mean(axis=-1)
     less, more = np.clip([0.9 * budget, 1.1 * budget], means.min(), means.max())
-    gain = control.at(less).loss.mean() - control.at(more).loss.mean()
+    gain = control.interpolate(less).loss.mean() - control.interpolate(more).loss.mean()
     return max(0.0, float(gain / (more - less)))
 
 
@@ -139,30 +139,32 @@ def gaps(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def at(curves: Mapping[str, Curve], budgets: Sequence[float]) -> dict[str, dict[float, Outcome]]:
+def interpolate(
+    curves: Mapping[str, Curve], budgets: Sequence[float]
+) -> dict[str, dict[float, Outcome]]:
     """By method and budget, read off each method's own cost curve."""
-    return {name: {b: curve.at(b) for b in budgets} for name, curve in curves.items()}
+    return {name: {b: curve.interpolate(b) for b in budgets} for name, curve in curves.items()}
 
 
-def count(table: pd.DataFrame) -> int:
+def num_documents(table: pd.DataFrame) -> int:
     """Different test documents in a table with `source` and `path`: streams share some."""
     return len(table[["source", "path"]].drop_duplicates())
 
 
-def frontier(setting: Setting) -> pd.DataFrame:
+def frontier(task: AllocationTask) -> pd.DataFrame:
     """Mean loss against mean cost on the test documents: the oracle, and every fixed action."""
-    part = setting.test
-    found = oracle.everything(part.tree)
+    part = task.test
+    found = oracle.exhaustive(part.tree)
     rows = []
     for budget in (1.0, *CURVE):
-        best = oracle.at_budget(found, budget, setting.units)
-        rows.append(("oracle", best.cost / setting.units, best.loss / setting.units))
+        best = oracle.at_budget(found, budget, task.units)
+        rows.append(("oracle", best.cost / task.units, best.loss / task.units))
     for name in CHUNK_ACTIONS.names:
-        fixed = play(part, UniformPolicy(name))
+        fixed = evaluate(part, UniformPolicy(name))
         rows.append((name, fixed.cost, fixed.loss))
     return pd.DataFrame(
         [
-            (setting.stream, name, float(cost.mean()), by_source(loss, part.texts))
+            (task.stream, name, float(cost.mean()), by_source(loss, part.texts))
             for name, cost, loss in rows
         ],
         columns=["stream", "method", "cost", "loss"],

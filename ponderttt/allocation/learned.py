@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ponderttt.allocation.calibration import Outcome, decision_budget, meet, outcome
-from ponderttt.allocation.stream import Part, Setting
+from ponderttt.allocation.calibration import Outcome, bisect_to_budgets, decision_budget, outcome
+from ponderttt.allocation.stream import AllocationTask, Split
 from ponderttt.cache import Arrays, cached, fingerprint
 from ponderttt.environment.walk import expected, walk, without_tokens
 from ponderttt.models.policy_network import apply_policy
@@ -53,7 +53,7 @@ class Learned(NamedTuple):
 
 
 def learn(
-    setting: Setting,
+    task: AllocationTask,
     budget: float,
     config: Learning,
     *,
@@ -66,22 +66,22 @@ def learn(
     """
     # The budget is an argument of the program, not a part of it: all budgets are one compilation.
     ppo = PPOConfig(iterations=config.iterations, rate=RATE, pid=pid or PIDConfig())
-    documents = config.rollout // (setting.units - 1)
+    documents = config.rollout // (task.units - 1)
     trainer = PolicyTrainer(ppo, documents=documents, jitter=JITTER)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    budgets = jnp.full(config.seeds, decision_budget(setting, budget))
+    budgets = jnp.full(config.seeds, decision_budget(task, budget))
     worlds = [
-        TreeWorld(without_tokens(part.tree), setting.features(part, without))
-        for part in (setting.training, setting.validation, setting.test)
+        TreeWorld(without_tokens(part.tree), task.features(part, without))
+        for part in (task.training, task.validation, task.test)
     ]
     result = _trained(trainer, keys, worlds[0], budgets)
     read = partial(_read, trainer, result.params)
-    validation, test = (lambda knobs, w=w: outcome(read(w, _price(knobs))) for w in worlds[1:])
+    validation, test = (lambda levels, w=w: outcome(read(w, _price(levels))) for w in worlds[1:])
     targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
-    knobs = meet(lambda knobs: validation(knobs).cost.mean(axis=-1), targets)
-    price = _price(knobs[:, AROUND.index(1.0)])
-    params = jax.vmap(trainer.tilted)(result.params, price)
-    return Learned(trainer, budget, params, result.history, validation(knobs), test(knobs))
+    levels = bisect_to_budgets(lambda levels: validation(levels).cost.mean(axis=-1), targets)
+    price = _price(levels[:, AROUND.index(1.0)])
+    params = jax.vmap(trainer.with_cost_bias)(result.params, price)
+    return Learned(trainer, budget, params, result.history, validation(levels), test(levels))
 
 
 def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResult:
@@ -98,8 +98,8 @@ def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResu
     return jax.tree.unflatten(treedef, [jnp.asarray(found[str(i)]) for i in range(len(found))])
 
 
-def _price(knobs: np.ndarray) -> Float[Array, "*S"]:
-    return jnp.asarray(REACH * (1 - 2 * knobs), jnp.float32)
+def _price(levels: np.ndarray) -> Float[Array, "*S"]:
+    return jnp.asarray(REACH * (1 - 2 * levels), jnp.float32)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -116,17 +116,19 @@ def _read(trainer: PolicyTrainer, params, world: TreeWorld, prices):
     return jax.vmap(one)(params, prices)
 
 
-def hard(learned: Learned, setting: Setting, part: Part) -> Episode:
+def run_with_hard_budget(learned: Learned, task: AllocationTask, part: Split) -> Episode:
     """The stream read once by each seed's policy under a hard account: leaves [S, B, N].
 
     Every unit pays in the budget, and nothing is taken that the account cannot pay.
     """
-    features = setting.features(part)
-    return _hard(learned.trainer, learned.params, part.tree, features, learned.budget)
+    features = task.features(part)
+    return _run_with_hard_budget(
+        learned.trainer, learned.params, part.tree, features, learned.budget
+    )
 
 
 @partial(jax.jit, static_argnums=0)
-def _hard(trainer: PolicyTrainer, params, tree, features, budget) -> Episode:
+def _run_with_hard_budget(trainer: PolicyTrainer, params, tree, features, budget) -> Episode:
     def one(params):
         policy = trainer.act(params, Account.open(budget))
         return walk(tree, policy, key=jax.random.key(2), features=features)

@@ -1,7 +1,7 @@
 """The oracle: the allocation that would have been best, known once every way has been read.
 
 What a decision is worth shows on later units only, and depends on what is decided there, so the
-oracle chooses among whole allocations: all of them on short documents (`everything`, from a tree),
+oracle chooses among whole allocations: all of them on short documents (`exhaustive`, from a tree),
 those that a beam finds on longer ones (`evaluation.beam`, a lower bound on the oracle's gain).
 Losses are nats a token, summed over units; costs are nominal, summed over units.
 Axes: W allocations, L prices; A, B, E, N as everywhere.
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ponderttt.environment.protocol import Found
-from ponderttt.environment.tree import Tree, path_nodes, units_of, ways
+from ponderttt.environment.tree import Tree, enumerate_allocations, path_nodes, units_of
 from ponderttt.errors import InputError
 from ponderttt.policies.budget import bracket
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace
@@ -31,9 +31,9 @@ class Chosen(NamedTuple):
     """Nats (a token, a unit) that a unit of cost is worth at this budget."""
 
 
-def everything(tree: Tree, actions: ActionSpace = CHUNK_ACTIONS) -> Found:
+def exhaustive(tree: Tree, actions: ActionSpace = CHUNK_ACTIONS) -> Found:
     """Every allocation of every document."""
-    taken = ways(units_of(tree, actions), actions)
+    taken = enumerate_allocations(units_of(tree, actions), actions)
     return _followed(tree, np.broadcast_to(taken, (len(tree.token_nll), *taken.shape)), actions)
 
 

@@ -105,7 +105,7 @@ class AllocationConfig:
             )
         check_budgets(self.budgets, self.units)
 
-    def settings(self, lm: TransformerLM) -> Iterator["Setting"]:
+    def tasks(self, lm: TransformerLM) -> Iterator["Setting"]:
         """Every stream, made ready."""
         for stream in self.streams:
             yield prepare(
@@ -116,7 +116,7 @@ class AllocationConfig:
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """Documents of a stream in their order, read in every way."""
 
     texts: Texts
@@ -128,14 +128,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Setting:
+class AllocationTask:
     """A stream, an adapter tuned for it, and the features' constants of its training documents."""
 
     stream: str
     adapter: Adapter
-    training: Part
-    validation: Part
-    test: Part
+    training: Split
+    validation: Split
+    test: Split
     tuned: pd.DataFrame
     constants: FeatureExtractor
 
@@ -144,7 +144,7 @@ class Setting:
         """Units of each document."""
         return self.test.described.shape[1]
 
-    def features(self, part: Part, without: tuple[str, ...] = ()) -> Float[Array, "B E F"]:
+    def features(self, part: Split, without: tuple[str, ...] = ()) -> Float[Array, "B E F"]:
         """What a policy sees of every node of `part`'s tree, whatever its budget.
 
         Standardised, the share of the budget that is left is the same for every budget.
@@ -155,7 +155,7 @@ class Setting:
 def prepare(
     lm: TransformerLM, stream: str, *, train_documents: int, test_documents: int,
     units: int, unit_size: int, seed: int,
-) -> Setting:  # fmt: skip
+) -> AllocationTask:  # fmt: skip
     """The setting of `stream`; documents of all its sources together, as many of each.
 
     Half as many documents validate as train. Whatever was read before is taken from the cache.
@@ -176,16 +176,20 @@ def prepare(
         training.corpus.hidden[0],
     )
     parts = {
-        split: _read(lm, ready.adapter, table, texts.select(texts.in_turns()), f"{stream}, {split}")
+        split: _read(
+            lm, ready.adapter, table, texts.select(texts.round_robin()), f"{stream}, {split}"
+        )
         for split, texts in (("training", training), ("validation", validation), ("test", test))
     }
-    return Setting(
+    return AllocationTask(
         stream, ready.adapter, **parts, tuned=ready.table,
         constants=_constants(parts["training"], seed),
     )  # fmt: skip
 
 
-def _read(lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str) -> Part:
+def _read(
+    lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str
+) -> Split:
     corpus = texts.corpus
     tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
     described, trees = [], []
@@ -206,19 +210,21 @@ def _read(lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, 
 
         trees.append(cached(key, compute))
     tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
-    return Part(texts, np.stack(described), tree)
+    return Split(texts, np.stack(described), tree)
 
 
-def even() -> RandomPolicy:
+def equiprobable_policy() -> RandomPolicy:
     """Every action as likely as the others."""
     return RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
 
 
-def _constants(training: Part, seed: int) -> FeatureExtractor:
+def _constants(training: Split, seed: int) -> FeatureExtractor:
     """Of the training documents where each action is as likely."""
     raw = FeatureExtractor.raw(budget=1.0)
     features = features_at(training.tree, raw, training.described)
-    episode = walk(training.tree, even(), key=jax.random.key(seed), features=features)
+    episode = walk(
+        training.tree, equiprobable_policy(), key=jax.random.key(seed), features=features
+    )
     seen = np.asarray(episode.features[:, :-1])
     return raw.fit(seen.reshape(-1, seen.shape[-1]))
 

@@ -14,9 +14,8 @@ from ponderttt.allocation.calibration import (
     always,
     best_first,
     decision_budget,
-    draw,
 )
-from ponderttt.allocation.stream import Part, Setting
+from ponderttt.allocation.stream import AllocationTask, Split
 from ponderttt.policies import (
     SchedulePolicy,
     best_mix,
@@ -26,7 +25,7 @@ from ponderttt.types import CHUNK_ACTIONS
 UPDATES = CHUNK_ACTIONS.names[1:]
 
 
-def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
+def uninformed(task: AllocationTask, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
     """What can be decided without looking at the text, at a cost that is known in advance.
 
     The best schedule mixes whole allocations, the same for every document, by the linear program on
@@ -34,10 +33,10 @@ def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calib
     action alike, and "first" updates early; they are shown beside it. The one that reads the
     validation documents best is the yardstick.
     """
-    gains, found, units = always(setting.validation), [], setting.units - 1
-    parts = (setting.validation, setting.test)
+    gains, found, units = always(task.validation), [], task.units - 1
+    parts = (task.validation, task.test)
     for budget, scheduled in zip(budgets, _scheduled(parts, budgets), strict=True):
-        each = decision_budget(setting, budget)
+        each = decision_budget(task, budget)
         tried = {"best mix": np.tile(best_mix(gains, each), (units, 1))}
         for name, cost in zip(UPDATES, CHUNK_ACTIONS.costs[1:], strict=True):
             if cost >= each:
@@ -45,20 +44,22 @@ def uninformed(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calib
                 tried[f"{name} first"] = np.asarray(first.probabilities)
         for name, table in tried.items():
             found.append(
-                Calibrated("control", name, budget, *(draw(part, table) for part in parts))
+                Calibrated(
+                    "control", name, budget, *(expected_outcome(part, table) for part in parts)
+                )
             )
         found.append(Calibrated("control", "best schedule", budget, *scheduled))
-    return best_first(setting, found)
+    return best_first(task, found)
 
 
 def _scheduled(
-    parts: tuple[Part, Part], budgets: Sequence[float], *, by_kind: bool = False
+    parts: tuple[Split, Split], budgets: Sequence[float], *, by_kind: bool = False
 ) -> Iterator[list[Outcome]]:
     """The mixture of allocations that reads the first part best, on both parts, for each budget.
 
     One for all documents, or one for each kind of text, which costs less where updating gains less.
     """
-    found = [oracle.everything(part.tree) for part in parts]
+    found = [oracle.exhaustive(part.tree) for part in parts]
     units = found[0].action.shape[-1]
     kinds = pd.Series(parts[0].texts.sources)
     loss = pd.DataFrame(np.asarray(found[0].loss) / units).groupby(kinds, sort=False).mean()
@@ -87,12 +88,12 @@ def _scheduled(
         ]
 
 
-def by_kind(setting: Setting, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
+def by_kind(task: AllocationTask, budgets: Sequence[float] = CURVE) -> list[Calibrated]:
     """A schedule for each kind of text: what the name of a file tells, and nothing else.
 
     None where the test documents are of other kinds than the validation documents, or all of one.
     """
-    parts = (setting.validation, setting.test)
+    parts = (task.validation, task.test)
     kinds = [set(part.texts.sources) for part in parts]
     if kinds[0] != kinds[1] or len(kinds[0]) == 1:
         return []

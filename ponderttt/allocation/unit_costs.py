@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.stream import AllocationTask
 from ponderttt.environment.rollout import rollout
 from ponderttt.evaluation.costs import ledgers
 from ponderttt.evaluation.timing import interleaved, seconds
@@ -17,16 +17,16 @@ from ponderttt.policies import SchedulePolicy
 from ponderttt.types import CHUNK_ACTIONS
 
 
-def unit_costs(lm: TransformerLM, setting: Setting) -> pd.DataFrame:
+def unit_costs(lm: TransformerLM, task: AllocationTask) -> pd.DataFrame:
     """Nominal cost, adapter and model FLOPs, and seconds a unit where all units take one action.
 
     Seconds are of reading the first test document alone: the base's forward, and scoring and
     adapting unit after unit with no step that is not taken. Medians, all timed in turns.
     """
-    documents, hidden = setting.test.texts.corpus.batch(np.asarray([0]))
+    documents, hidden = task.test.texts.corpus.batch(np.asarray([0]))
     units, unit = documents.tokens.shape[1:]
     read = partial(
-        rollout, lm, setting.adapter,
+        rollout, lm, task.adapter,
         documents=documents, key=jax.random.key(0), dispatch="switch", hidden=hidden,
     )  # fmt: skip
 
@@ -35,13 +35,14 @@ def unit_costs(lm: TransformerLM, setting: Setting) -> pd.DataFrame:
         return seconds(lambda: read(policy=policy).nll)
 
     names = CHUNK_ACTIONS.names
-    ways = {name: always(a) for a, name in enumerate(names)}
+    measurements = {name: always(a) for a, name in enumerate(names)}
     taken = interleaved(
-        ways | {"base": seconds(lambda: hidden_states(lm, documents, chunk=unit))}, repeats=3
+        measurements | {"base": seconds(lambda: hidden_states(lm, documents, chunk=unit))},
+        repeats=3,
     )
     analytic = ledgers(CHUNK_ACTIONS.steps, config=lm.config, unit=unit)
     return pd.DataFrame(
-        {"stream": setting.stream, "action": names, "steps": CHUNK_ACTIONS.steps}
+        {"stream": task.stream, "action": names, "steps": CHUNK_ACTIONS.steps}
         | analytic._asdict()
         | {"seconds": [(taken["base"] + taken[name]) / units for name in names]}
     )

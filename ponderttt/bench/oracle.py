@@ -6,7 +6,7 @@ import numpy as np
 
 from ponderttt.bench.row import Options, Row, lower_is_better
 from ponderttt.environment.rollout import rollout
-from ponderttt.environment.tree import read_tree, ways
+from ponderttt.environment.tree import enumerate_allocations, read_tree
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import hidden_states
@@ -26,7 +26,7 @@ def rows(options: Options) -> list[Row]:
     adapter = NextToken(jnp.asarray(0.3))
     hidden = jnp.asarray(hidden_states(lm, documents, chunk=LENGTH))
     count = len(CHUNK_ACTIONS.names)
-    tables = jnp.asarray(np.eye(count)[ways(UNITS)], jnp.float32)
+    tables = jnp.asarray(np.eye(count)[enumerate_allocations(UNITS)], jnp.float32)
 
     @jax.jit
     def alone(tables):

@@ -134,14 +134,14 @@ def _seeds() -> Row:
     features = jax.random.normal(jax.random.key(0), (32, 8, 32))
     mask = jnp.ones((32, 8), bool)
 
-    def play(params, key) -> Trajectories:
+    def evaluate(params, key) -> Trajectories:
         log_probs = log_policy(ppo.config.network, params, features)
         noise = jax.random.gumbel(key, (log_probs.size,)).reshape(log_probs.shape)
         action = jnp.argmax(log_probs + noise, axis=-1)
         costs = jnp.asarray(CHUNK_ACTIONS.costs)[action]
         return Trajectories(features, action, jnp.tanh(features[..., 0]) * costs, costs, mask)
 
-    train = jax.jit(jax.vmap(lambda key: ppo.train(key, play).history))
+    train = jax.jit(jax.vmap(lambda key: ppo.train(key, evaluate).history))
     keys = jax.random.split(jax.random.key(1), SEEDS)
     times = interleaved({"ten": seconds(train, keys), "one": seconds(train, keys[:1])}, repeats=5)
     name = f"PPO, {SEEDS} seeds side by side: policy side, 10 iterations of 256 decisions"

@@ -73,18 +73,18 @@ def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) ->
         length = tokens.shape[0]
         expand = partial(_expand, lm, adapter, view_of, tokens, mask, actions)
         level = _start(lm, adapter, view_of, tokens, mask, 1)
-        ways = len(actions.names)
-        kept = width * prices.shape[0] + ways
+        num_actions = len(actions.names)
+        kept = width * prices.shape[0] + num_actions
         unit = 0
         # The tree's first levels are smaller than the beam, and have shapes of their own.
         while unit < length - 1 and level.loss.shape[0] < kept:
             level = expand(level, unit)
             if level.loss.shape[0] > kept:
-                level = _keep(level, prices, width, ways, unit)
+                level = _keep(level, prices, width, num_actions, unit)
             unit += 1
 
         def advance(level, n):
-            return _keep(expand(level, n), prices, width, ways, n), None
+            return _keep(expand(level, n), prices, width, num_actions, n), None
 
         if unit < length - 1:
             level, _ = jax.lax.scan(advance, level, jnp.arange(unit, length - 1))
@@ -121,24 +121,26 @@ def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _L
     # A padded unit takes no step and costs nothing: its actions are one, the cheapest.
     real = jnp.any(mask[n])
     costs = jnp.where(real, jnp.asarray(actions.costs), 0.0)
-    ways = jnp.arange(count)
-    worth = jnp.where(real | (ways == 0), 0.0, jnp.inf)
+    num_actions = jnp.arange(count)
+    worth = jnp.where(real | (num_actions == 0), 0.0, jnp.inf)
     history = jnp.repeat(level.action, count, axis=0)
     return _Level(
         fast,
         (level.loss[:, None] + worth[None]).reshape(-1) + losses,
         (level.cost[:, None] + costs[None]).reshape(-1),
-        history.at[:, n].set(jnp.tile(ways, width)),
+        history.at[:, n].set(jnp.tile(num_actions, width)),
     )
 
 
-def _keep(level: _Level, prices: Float[Array, "L"], width: int, ways: int, n) -> _Level:
+def _keep(level: _Level, prices: Float[Array, "L"], width: int, num_actions: int, n) -> _Level:
     """What took one action up to unit n, and the `width` best others for each price."""
     so_far = jnp.arange(level.action.shape[1]) <= n
     steady = jnp.all((level.action == level.action[:, :1]) | ~so_far[None], axis=1)
     count = level.loss.shape[0]
     # There is one such row for each action, which sorting by (steadiness, action) brings to front.
-    order = jnp.argsort(jnp.where(steady, level.action[:, 0], ways), stable=True)[:ways]
+    order = jnp.argsort(jnp.where(steady, level.action[:, 0], num_actions), stable=True)[
+        :num_actions
+    ]
     free = jnp.ones(count, bool).at[order].set(False)
     chosen = [order]
     for i in range(prices.shape[0]):

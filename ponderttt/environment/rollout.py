@@ -149,7 +149,7 @@ def _read_document(
     initial = adapter.init(lm)
     view_of = views(lm, adapter, tokens, mask, hidden, chunk)
     unknown = jnp.full((), jnp.nan)
-    everything = extractor is not None or "entropy" in policy.needs
+    with_entropy = extractor is not None or "entropy" in policy.needs
 
     def gradient(fast, view):
         return adapter.gradient(lm, fast, view)
@@ -158,7 +158,7 @@ def _read_document(
         view = view_of(n)
         known, token_nll = None, carry.token_nll
         if order == "predict_first":
-            known = score(lm, adapter, carry.fast, view, tokens[n], mask[n], everything)
+            known = score(lm, adapter, carry.fast, view, tokens[n], mask[n], with_entropy)
             token_nll = known.nll
         seen = Observation(
             n, token_nll, mask[n], masked_mean(token_nll, mask[n]),
@@ -209,11 +209,11 @@ def score(
     view: Any,
     tokens: Int[Array, "U"],
     mask: Bool[Array, "U"],
-    everything: bool,
+    with_entropy: bool,
 ) -> HeadStatistics:
-    """One unit's losses under `fast`, 0 on padding; without `everything`, entropies are NaN."""
+    """One unit's losses under `fast`, 0 on padding; without `with_entropy`, entropies are NaN."""
     hidden = adapter.hidden(lm, fast, view)
-    if everything:
+    if with_entropy:
         scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
     else:
         unknown = jnp.full(tokens.shape, jnp.nan)

@@ -62,7 +62,9 @@ def units_of(tree: Tree, actions: ActionSpace = CHUNK_ACTIONS) -> int:
     return first_nodes(MOST_UNITS, len(actions.names)).index(tree.token_nll.shape[1])
 
 
-def ways(units: int, actions: ActionSpace = CHUNK_ACTIONS) -> Int[np.ndarray, "W N"]:
+def enumerate_allocations(
+    units: int, actions: ActionSpace = CHUNK_ACTIONS
+) -> Int[np.ndarray, "W N"]:
     """Every allocation, in the order of the last unit's nodes; the last action is the cheapest.
 
     >>> ways(3)[[0, 1, 4, 15]].tolist()
@@ -145,9 +147,9 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
         view_of = views(lm, adapter, tokens, mask, states, chunk)
         units = tokens.shape[0]
 
-        def known(fast, n, everything):
+        def known(fast, n, with_entropy):
             view = view_of(jnp.asarray(n))
-            found = score(lm, adapter, fast, view, tokens[n], mask[n], everything)
+            found = score(lm, adapter, fast, view, tokens[n], mask[n], with_entropy)
             return view, found, adapter.observed_loss(fast, view, found.nll)
 
         def visit(node: _Nodes, n: int):

@@ -152,13 +152,13 @@ def spearman_interval(
             return math.nan
         return np.corrcoef(ranks)[0, 1]
 
-    everything = np.arange(len(members))
+    all_clusters = np.arange(len(members))
     if len(members) < 2:
-        return Correlation(float(rho(everything)), math.nan, math.nan, len(members))
+        return Correlation(float(rho(all_clusters)), math.nan, math.nan, len(members))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # the NaN bounds say it
         result = bootstrap(
-            (everything,),
+            (all_clusters,),
             rho,
             n_resamples=resamples,
             confidence_level=confidence,
@@ -167,7 +167,7 @@ def spearman_interval(
             rng=np.random.default_rng(seed),
         )
     low, high = result.confidence_interval
-    return Correlation(float(rho(everything)), float(low), float(high), len(members))
+    return Correlation(float(rho(all_clusters)), float(low), float(high), len(members))
 
 
 def _points(costs: ArrayLike, losses: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

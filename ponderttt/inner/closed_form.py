@@ -106,21 +106,24 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
     # What is written and answered is affine in the weights that a chunk finds: all but that in
     # parallel, for all chunks.
     written, erased = inverse @ v, inverse @ k
-    told, asked = read @ written, q - read @ erased
+    answers, asked = read @ written, q - read @ erased
     rows = jnp.concatenate([erased, asked], axis=-2)
     lost = jnp.sum(inverse, axis=-1, keepdims=True)
-    kept = 1 - read @ lost
+    retained = 1 - read @ lost
 
     def advance(fast, x):
-        keys, written, told, rows, lost, kept = x
+        keys, written, answers, rows, lost, retained = x
         found = rows @ fast["w"]
-        error, out = written - found[..., :chunk, :], told + found[..., chunk:, :]
+        error, out = written - found[..., :chunk, :], answers + found[..., chunk:, :]
         if not bias:
             return {"w": fast["w"] + keys @ error}, out
-        error, out = error - lost * fast["b"][..., None, :], out + kept * fast["b"][..., None, :]
+        error, out = (
+            error - lost * fast["b"][..., None, :],
+            out + retained * fast["b"][..., None, :],
+        )
         return {"w": fast["w"] + keys @ error, "b": fast["b"] + jnp.sum(error, axis=-2)}, out
 
-    fast, out = jax.lax.scan(advance, fast, (keys, written, told, rows, lost, kept))
+    fast, out = jax.lax.scan(advance, fast, (keys, written, answers, rows, lost, retained))
     return fast, join(out, length)
 
 

@@ -17,10 +17,9 @@ from jaxtyping import Array, Float
 
 from ponderttt.inner.fast_weights import (
     Fast,
+    add_outer_vjp,
     apply_linear,
     gelu_and_slope,
-    through_written,
-    written,
 )
 from ponderttt.inner.mini_batch import Rates
 from ponderttt.inner.objectives import Norm, answer, output_gradient
@@ -67,32 +66,34 @@ def _read(model: str, fast: Fast, text: Piece, norm: Norm | None):
 
 def _forward(model, fast, text, norm):
     read, _ = _KINDS[model]
-    fast, (out, kept) = jax.lax.scan(lambda fast, piece: read(fast, piece, norm), fast, text)
-    return (fast, out), (fast, text, norm, kept)
+    fast, (out, residuals) = jax.lax.scan(lambda fast, piece: read(fast, piece, norm), fast, text)
+    return (fast, out), (fast, text, norm, residuals)
 
 
-def _backward(model, known, pulled):
-    last, text, norm, kept = known
+def _backward(model, known, cotangents):
+    last, text, norm, residuals = known
     _, pull = _KINDS[model]
 
     def back(carry, x):
-        moved, to_moved, to_norm = carry
-        fast, to_fast, to_piece, of_piece = pull(moved, to_moved, norm, *x)
-        return (fast, to_fast, jax.tree.map(jnp.add, to_norm, of_piece)), to_piece
+        moved, ct_moved, ct_norm = carry
+        fast, ct_fast, ct_piece, of_piece = pull(moved, ct_moved, norm, *x)
+        return (fast, ct_fast, jax.tree.map(jnp.add, ct_norm, of_piece)), ct_piece
 
-    to_last, to_out = pulled
-    start = (last, to_last, jax.tree.map(jnp.zeros_like, norm))
-    (_, to_fast, to_norm), to_text = jax.lax.scan(back, start, (text, kept, to_out), reverse=True)
-    return to_fast, to_text, to_norm
+    ct_last, ct_out = cotangents
+    start = (last, ct_last, jax.tree.map(jnp.zeros_like, norm))
+    (_, ct_fast, ct_norm), ct_text = jax.lax.scan(
+        back, start, (text, residuals, ct_out), reverse=True
+    )
+    return ct_fast, ct_text, ct_norm
 
 
 _read.defvjp(_forward, _backward)
 
 
-def _pull_write(piece: Piece, x, g, to_w, to_b):
+def _pull_write(piece: Piece, x, g, ct_w, ct_b):
     """From a layer as it was written to its inputs `x`, their gradients `g`, and the rates."""
-    to_x, to_scaled = through_written(x, piece.last * g, to_w, to_b)
-    return to_x, piece.last * to_scaled, jnp.sum(to_scaled * g, axis=-1)
+    ct_x, ct_scaled = add_outer_vjp(x, piece.last * g, ct_w, ct_b)
+    return ct_x, piece.last * ct_scaled, jnp.sum(ct_scaled * g, axis=-1)
 
 
 def _linear_factors(piece: Piece, g: Float[Array, "*lead b d"]) -> dict[str, tuple]:
@@ -105,36 +106,36 @@ def _linear_read(fast: Fast, piece: Piece, norm: Norm | None):
     zk, zq = jnp.split(z, 2, axis=-2)
     g = output_gradient(zk, k, v, norm)
     o = zq - (eta * (q @ k.mT + ("b" in fast))) @ g
-    moved = written(fast, _linear_factors(piece, g), -1)
+    moved = add_outer(fast, _linear_factors(piece, g), -1)
     return moved, (answer(o, q, norm), (zk, g, o))
 
 
-def _linear_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, kept, to_out):
+def _linear_bwd(moved: Fast, ct_moved: Fast, norm: Norm | None, piece: Piece, residuals, ct_out):
     q, k, v, eta = piece
-    zk, g, o = kept
+    zk, g, o = residuals
     pairs = q @ k.mT + ("b" in moved)
-    fast = written(moved, _linear_factors(piece, g), 1)
+    fast = add_outer(moved, _linear_factors(piece, g), 1)
 
     _, through_answer = jax.vjp(answer, o, q, norm)
-    to_o, to_q, norm_of_q = through_answer(to_out)
-    to_k, to_g, to_last = _pull_write(piece, k, g, to_moved["w"], to_moved.get("b"))
+    ct_o, ct_q, norm_of_q = through_answer(ct_out)
+    ct_k, ct_g, ct_last = _pull_write(piece, k, g, ct_moved["w"], ct_moved.get("b"))
     _, through_gradient = jax.vjp(output_gradient, zk, k, v, norm)
-    to_zk, of_k, to_v, norm_of_k = through_gradient(to_g - (eta * pairs).mT @ to_o)
-    to_reach = -(to_o @ g.mT)
-    to_pairs = to_reach * eta
+    ct_zk, of_k, ct_v, norm_of_k = through_gradient(ct_g - (eta * pairs).mT @ ct_o)
+    ct_reach = -(ct_o @ g.mT)
+    ct_pairs = ct_reach * eta
 
-    to_z = jnp.concatenate([to_zk, to_o], axis=-2)
+    ct_z = jnp.concatenate([ct_zk, ct_o], axis=-2)
     both = jnp.concatenate([k, q], axis=-2)
-    to_fast = written(to_moved, {"w": (both, to_z), "b": (None, to_z)}, 1)
-    through_k, through_q = jnp.split(to_z @ fast["w"].mT, 2, axis=-2)
-    to_piece = Piece(
-        to_q + through_q + to_pairs @ k, to_k + of_k + through_k + to_pairs.mT @ q, to_v,
-        (to_reach * pairs).at[..., -1, :].add(to_last),
+    ct_fast = add_outer(ct_moved, {"w": (both, ct_z), "b": (None, ct_z)}, 1)
+    through_k, through_q = jnp.split(ct_z @ fast["w"].mT, 2, axis=-2)
+    ct_piece = Piece(
+        ct_q + through_q + ct_pairs @ k, ct_k + of_k + through_k + ct_pairs.mT @ q, ct_v,
+        (ct_reach * pairs).at[..., -1, :].add(ct_last),
     )  # fmt: skip
-    return fast, to_fast, to_piece, jax.tree.map(jnp.add, norm_of_q, norm_of_k)
+    return fast, ct_fast, ct_piece, jax.tree.map(jnp.add, norm_of_q, norm_of_k)
 
 
-class _MLPKept(NamedTuple):
+class _MLPResiduals(NamedTuple):
     """What an mlp computed of a mini-batch: 1 and 2 are its layers, `k` and `q` whose inputs."""
 
     z1k: Float[Array, "*lead b h"]
@@ -166,57 +167,57 @@ def _mlp_read(fast: Fast, piece: Piece, norm: Norm | None):
     z1q = z1q - (eta * (q @ k.mT + 1)) @ g1
     y2, _ = gelu_and_slope(z1q)
     z2q = y2 @ w2 + b2 - (eta * (y2 @ x2.mT + 1)) @ g2
-    kept = _MLPKept(z1k, z1q, z2k, z2q, g2, pull)
-    moved = written(fast, _mlp_factors(piece, x2, g1, g2), -1)
-    return moved, (answer(z2q, q, norm), kept)
+    residuals = _MLPResiduals(z1k, z1q, z2k, z2q, g2, pull)
+    moved = add_outer(fast, _mlp_factors(piece, x2, g1, g2), -1)
+    return moved, (answer(z2q, q, norm), residuals)
 
 
-def _mlp_pull(moved: Fast, to_moved: Fast, norm: Norm | None, piece: Piece, kept, to_out):
+def _mlp_bwd(moved: Fast, ct_moved: Fast, norm: Norm | None, piece: Piece, residuals, ct_out):
     q, k, v, eta = piece
-    z1k, z1q, z2k, z2q, g2, pull = kept
+    z1k, z1q, z2k, z2q, g2, pull = residuals
     (x2, slope), through_slope = jax.vjp(gelu_and_slope, z1k)
     y2, slope_of_q = gelu_and_slope(z1q)
     g1 = pull * slope
     pairs1, pairs2 = q @ k.mT + 1, y2 @ x2.mT + 1
-    fast = written(moved, _mlp_factors(piece, x2, g1, g2), 1)
+    fast = add_outer(moved, _mlp_factors(piece, x2, g1, g2), 1)
     w1, w2 = fast["w1"], fast["w2"]
 
     _, through_answer = jax.vjp(answer, z2q, q, norm)
-    to_z2q, to_q, norm_of_q = through_answer(to_out)
-    to_x2, to_g2, last2 = _pull_write(piece, x2, g2, to_moved["w2"], to_moved["b2"])
-    to_k, to_g1, last1 = _pull_write(piece, k, g1, to_moved["w1"], to_moved["b1"])
+    ct_z2q, ct_q, norm_of_q = through_answer(ct_out)
+    ct_x2, ct_g2, last2 = _pull_write(piece, x2, g2, ct_moved["w2"], ct_moved["b2"])
+    ct_k, ct_g1, last1 = _pull_write(piece, k, g1, ct_moved["w1"], ct_moved["b1"])
 
-    to_reach2 = -(to_z2q @ g2.mT)
-    to_pairs2 = to_reach2 * eta
-    to_z1q = (to_z2q @ w2.mT + to_pairs2 @ x2) * slope_of_q
-    to_reach1 = -(to_z1q @ g1.mT)
-    to_pairs1 = to_reach1 * eta
-    to_g1 -= (eta * pairs1).mT @ to_z1q
-    to_pull = to_g1 * slope
-    to_g2 += to_pull @ w2 - (eta * pairs2).mT @ to_z2q
+    ct_reach2 = -(ct_z2q @ g2.mT)
+    ct_pairs2 = ct_reach2 * eta
+    ct_z1q = (ct_z2q @ w2.mT + ct_pairs2 @ x2) * slope_of_q
+    ct_reach1 = -(ct_z1q @ g1.mT)
+    ct_pairs1 = ct_reach1 * eta
+    ct_g1 -= (eta * pairs1).mT @ ct_z1q
+    ct_pull = ct_g1 * slope
+    ct_g2 += ct_pull @ w2 - (eta * pairs2).mT @ ct_z2q
     _, through_gradient = jax.vjp(output_gradient, z2k, k, v, norm)
-    to_z2k, of_k, to_v, norm_of_k = through_gradient(to_g2)
-    to_x2 += to_z2k @ w2.mT + to_pairs2.mT @ y2
-    (to_z1k,) = through_slope((to_x2, to_g1 * pull))
+    ct_z2k, of_k, ct_v, norm_of_k = through_gradient(ct_g2)
+    ct_x2 += ct_z2k @ w2.mT + ct_pairs2.mT @ y2
+    (ct_z1k,) = through_slope((ct_x2, ct_g1 * pull))
 
-    to_z1 = jnp.concatenate([to_z1k, to_z1q], axis=-2)
-    to_z2 = jnp.concatenate([to_z2k, to_z2q, g2], axis=-2)
-    inner = jnp.concatenate([x2, y2, to_pull], axis=-2)
+    ct_z1 = jnp.concatenate([ct_z1k, ct_z1q], axis=-2)
+    ct_z2 = jnp.concatenate([ct_z2k, ct_z2q, g2], axis=-2)
+    inner = jnp.concatenate([x2, y2, ct_pull], axis=-2)
     both = jnp.concatenate([k, q], axis=-2)
-    to_fast = written(
-        to_moved,
+    ct_fast = add_outer(
+        ct_moved,
         {
-            "w1": (both, to_z1), "b1": (None, to_z1),
-            "w2": (inner, to_z2), "b2": (None, to_z2k + to_z2q),
+            "w1": (both, ct_z1), "b1": (None, ct_z1),
+            "w2": (inner, ct_z2), "b2": (None, ct_z2k + ct_z2q),
         },
         1,
     )  # fmt: skip
-    through_k, through_q = jnp.split(to_z1 @ w1.mT, 2, axis=-2)
-    to_piece = Piece(
-        to_q + through_q + to_pairs1 @ k, to_k + of_k + through_k + to_pairs1.mT @ q, to_v,
-        (to_reach1 * pairs1 + to_reach2 * pairs2).at[..., -1, :].add(last1 + last2),
+    through_k, through_q = jnp.split(ct_z1 @ w1.mT, 2, axis=-2)
+    ct_piece = Piece(
+        ct_q + through_q + ct_pairs1 @ k, ct_k + of_k + through_k + ct_pairs1.mT @ q, ct_v,
+        (ct_reach1 * pairs1 + ct_reach2 * pairs2).at[..., -1, :].add(last1 + last2),
     )  # fmt: skip
-    return fast, to_fast, to_piece, jax.tree.map(jnp.add, norm_of_q, norm_of_k)
+    return fast, ct_fast, ct_piece, jax.tree.map(jnp.add, norm_of_q, norm_of_k)
 
 
-_KINDS = {"linear": (_linear_read, _linear_pull), "mlp": (_mlp_read, _mlp_pull)}
+_KINDS = {"linear": (_linear_read, _linear_bwd), "mlp": (_mlp_read, _mlp_bwd)}

@@ -20,9 +20,8 @@ from ponderttt.inner.descent import Order
 from ponderttt.inner.fast_weights import (
     FAST_WEIGHTS,
     Fast,
+    add_outer_vjp,
     gelu_and_slope,
-    through_written,
-    written,
 )
 from ponderttt.inner.objectives import Norm, answer, output_gradient
 from ponderttt.inner.pieces import cut, join
@@ -69,36 +68,36 @@ def _read(model: str, order: Order, fast: Fast, text: Token, norm: Norm | None):
 def _forward(model, order, fast, text, norm):
     def read(fast, token):
         steps = _KINDS[model].descend(fast, token, norm)
-        moved = written(fast, _KINDS[model].factors(token, steps), -1)
-        told = _answered(model, moved if order == "adapt_first" else fast, token.q, norm)
-        return moved, (told, steps)
+        moved = add_outer(fast, _KINDS[model].factors(token, steps), -1)
+        out = _answered(model, moved if order == "adapt_first" else fast, token.q, norm)
+        return moved, (out, steps)
 
     fast, (out, steps) = jax.lax.scan(read, fast, text)
     return (fast, out), (fast, text, norm, steps)
 
 
-def _backward(model, order, known, pulled):
+def _backward(model, order, known, cotangents):
     last, text, norm, steps = known
 
     def back(carry, x):
-        moved, to_moved, to_norm = carry
-        token, steps, to_out = x
-        fast = written(moved, _KINDS[model].factors(token, steps), 1)
+        moved, ct_moved, ct_norm = carry
+        token, steps, ct_out = x
+        fast = add_outer(moved, _KINDS[model].factors(token, steps), 1)
         asked = moved if order == "adapt_first" else fast
         _, answering = jax.vjp(partial(_answered, model), asked, token.q, norm)
-        to_asked, to_q, norm_of_q = answering(to_out)
+        ct_asked, ct_q, norm_of_q = answering(ct_out)
         if order == "adapt_first":
-            to_moved = jax.tree.map(jnp.add, to_moved, to_asked)
-        to_fast, to_token, norm_of_k = _KINDS[model].pull(fast, token, norm, steps, to_moved)
+            ct_moved = jax.tree.map(jnp.add, ct_moved, ct_asked)
+        ct_fast, ct_token, norm_of_k = _KINDS[model].pull(fast, token, norm, steps, ct_moved)
         if order != "adapt_first":
-            to_fast = jax.tree.map(jnp.add, to_fast, to_asked)
-        to_norm = jax.tree.map(lambda *x: sum(x), to_norm, norm_of_q, norm_of_k)
-        return (fast, to_fast, to_norm), to_token._replace(q=to_q)
+            ct_fast = jax.tree.map(jnp.add, ct_fast, ct_asked)
+        ct_norm = jax.tree.map(lambda *x: sum(x), ct_norm, norm_of_q, norm_of_k)
+        return (fast, ct_fast, ct_norm), ct_token._replace(q=ct_q)
 
-    to_last, to_out = pulled
-    start = (last, to_last, jax.tree.map(jnp.zeros_like, norm))
-    (_, to_fast, to_norm), to_text = jax.lax.scan(back, start, (text, steps, to_out), reverse=True)
-    return to_fast, to_text, to_norm
+    ct_last, ct_out = cotangents
+    start = (last, ct_last, jax.tree.map(jnp.zeros_like, norm))
+    (_, ct_fast, ct_norm), ct_text = jax.lax.scan(back, start, (text, steps, ct_out), reverse=True)
+    return ct_fast, ct_text, ct_norm
 
 
 _read.defvjp(_forward, _backward)
@@ -138,14 +137,14 @@ def _linear_factors(token: Token, steps: _LinearSteps):
     return {"w": (token.k, steps.total), "b": (None, steps.total)}
 
 
-def _linear_pull(fast: Fast, token: Token, norm, steps: _LinearSteps, to_moved: Fast):
+def _linear_bwd(fast: Fast, token: Token, norm, steps: _LinearSteps, ct_moved: Fast):
     """From `out` as it was: weights that were taken back are a little off, and a norm tells."""
-    of_k, to_total = through_written(token.k, steps.total, to_moved["w"], to_moved.get("b"))
+    of_k, ct_total = add_outer_vjp(token.k, steps.total, ct_moved["w"], ct_moved.get("b"))
     _, stepping = jax.vjp(partial(_total, "b" in fast), steps.out, token, norm)
-    to_out, to_token, to_norm = stepping(to_total)
-    to_k = to_token.k + to_out @ fast["w"].mT + of_k
-    through = {"w": (token.k, to_out), "b": (None, to_out)}
-    return written(to_moved, through, 1), to_token._replace(k=to_k), to_norm
+    ct_out, ct_token, ct_norm = stepping(ct_total)
+    ct_k = ct_token.k + ct_out @ fast["w"].mT + of_k
+    through = {"w": (token.k, ct_out), "b": (None, ct_out)}
+    return add_outer(ct_moved, through, 1), ct_token._replace(k=ct_k), ct_norm
 
 
 class _MLPSteps(NamedTuple):
@@ -191,56 +190,56 @@ def _mlp_factors(token: Token, steps: _MLPSteps):
     }  # fmt: skip
 
 
-def _mlp_pull(fast: Fast, token: Token, norm, steps: _MLPSteps, to_moved: Fast):
+def _mlp_bwd(fast: Fast, token: Token, norm, steps: _MLPSteps, ct_moved: Fast):
     """By hand: autodiff would keep and sum a pair of weights a step, where factors are enough."""
     _, k, v, rates = token
     z, total, inner, errors, *each = steps
     w1, w2, square, count = fast["w1"], fast["w2"], _dot(k, k) + 1, rates.shape[0]
 
     def step(carry, x):
-        to_total, to_inner, to_errors, to_z, to_square, to_rest = carry
+        ct_total, ct_inner, ct_errors, ct_z, ct_square, ct_rest = carry
         i, rate, before, out, pull = x
 
         def earlier(x):  # *lead 1 K
             return jnp.where(jax.lax.broadcasted_iota(i.dtype, x.shape, x.ndim - 1) < i, x, 0)
 
         row = partial(jax.lax.dynamic_slice_in_dim, start_index=i, slice_size=1, axis=k.ndim - 2)
-        (x2, slope), to_input = jax.vjp(gelu_and_slope, z - square * before)
+        (x2, slope), ct_input = jax.vjp(gelu_and_slope, z - square * before)
         g2 = row(errors)
 
-        to_pull = to_total * slope
-        shared = earlier(to_pull @ inner.mT)
-        to_g2 = row(to_errors) + to_pull @ w2 - shared @ errors
-        to_inner = to_inner - earlier(g2 @ errors.mT).mT * to_pull
-        to_errors = to_errors - shared.mT * g2
+        ct_pull = ct_total * slope
+        shared = earlier(ct_pull @ inner.mT)
+        ct_g2 = row(ct_errors) + ct_pull @ w2 - shared @ errors
+        ct_inner = ct_inner - earlier(g2 @ errors.mT).mT * ct_pull
+        ct_errors = ct_errors - shared.mT * g2
 
         _, through = jax.vjp(lambda r, *rest: r * output_gradient(*rest), rate, out, k, v, norm)
-        to_rate, to_out, *rest = through(to_g2)
-        shared = earlier(to_out @ errors.mT)
-        to_x2 = row(to_inner) + to_out @ w2.mT - shared @ inner
-        to_inner = to_inner - shared.mT * x2
-        to_errors = to_errors - earlier(x2 @ inner.mT + 1).mT * to_out
+        ct_rate, ct_out, *rest = through(ct_g2)
+        shared = earlier(ct_out @ errors.mT)
+        ct_x2 = row(ct_inner) + ct_out @ w2.mT - shared @ inner
+        ct_inner = ct_inner - shared.mT * x2
+        ct_errors = ct_errors - earlier(x2 @ inner.mT + 1).mT * ct_out
 
-        (moved,) = to_input((to_x2, to_total * pull))
+        (moved,) = ct_input((ct_x2, ct_total * pull))
         carry = (
-            to_total - square * moved, to_inner, to_errors, to_z + moved,
-            to_square - _dot(moved, before), jax.tree.map(jnp.add, to_rest, rest),
+            ct_total - square * moved, ct_inner, ct_errors, ct_z + moved,
+            ct_square - _dot(moved, before), jax.tree.map(jnp.add, ct_rest, rest),
         )  # fmt: skip
-        return carry, (to_pull, to_out, to_rate)
+        return carry, (ct_pull, ct_out, ct_rate)
 
-    of_k, to_total = through_written(k, total, to_moved["w1"], to_moved["b1"])
-    to_inner, to_errors = through_written(inner, errors, to_moved["w2"], to_moved["b2"])
+    of_k, ct_total = add_outer_vjp(k, total, ct_moved["w1"], ct_moved["b1"])
+    ct_inner, ct_errors = add_outer_vjp(inner, errors, ct_moved["w2"], ct_moved["b2"])
     nothing = jax.tree.map(jnp.zeros_like, (z, square, [k, v, norm]))
-    carry, (to_pull, to_out, to_rates) = jax.lax.scan(
-        step, (to_total, to_inner, to_errors, *nothing), (jnp.arange(count), rates, *each),
+    carry, (ct_pull, ct_out, ct_rates) = jax.lax.scan(
+        step, (ct_total, ct_inner, ct_errors, *nothing), (jnp.arange(count), rates, *each),
         reverse=True,
     )  # fmt: skip
-    to_z, to_square, (to_k, to_v, to_norm) = carry[3:]
-    to_k += to_z @ w1.mT + 2 * to_square * k + of_k
-    to_pull, to_out = (jnp.moveaxis(x[..., 0, :], 0, -2) for x in (to_pull, to_out))
-    rows = jnp.concatenate([inner, to_pull], axis=-2), jnp.concatenate([to_out, errors], axis=-2)
-    through = {"w1": (k, to_z), "b1": (None, to_z), "w2": rows, "b2": (None, to_out)}
-    return written(to_moved, through, 1), Token(jnp.zeros_like(k), to_k, to_v, to_rates), to_norm
+    ct_z, ct_square, (ct_k, ct_v, ct_norm) = carry[3:]
+    ct_k += ct_z @ w1.mT + 2 * ct_square * k + of_k
+    ct_pull, ct_out = (jnp.moveaxis(x[..., 0, :], 0, -2) for x in (ct_pull, ct_out))
+    rows = jnp.concatenate([inner, ct_pull], axis=-2), jnp.concatenate([ct_out, errors], axis=-2)
+    through = {"w1": (k, ct_z), "b1": (None, ct_z), "w2": rows, "b2": (None, ct_out)}
+    return add_outer(ct_moved, through, 1), Token(jnp.zeros_like(k), ct_k, ct_v, ct_rates), ct_norm
 
 
 class _Kind(NamedTuple):
@@ -252,6 +251,6 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "linear": _Kind(_linear_descend, _linear_factors, _linear_pull),
-    "mlp": _Kind(_mlp_descend, _mlp_factors, _mlp_pull),
+    "linear": _Kind(_linear_descend, _linear_factors, _linear_bwd),
+    "mlp": _Kind(_mlp_descend, _mlp_factors, _mlp_bwd),
 }

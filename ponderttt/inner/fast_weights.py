@@ -60,28 +60,28 @@ def gelu_and_slope(
     return 0.5 * x * (1 + t), slope
 
 
-def product(
+def outer_sum(
     x: Float[Array, "*lead n i"] | None, g: Float[Array, "*lead n o"]
 ) -> Float[Array, "*lead o"] | Float[Array, "*lead i o"]:
     """What `n` inputs with gradients `g` at a layer's output pull at: `x^T g`, or a bias's sum."""
     return jnp.sum(g, axis=-2) if x is None else x.mT @ g
 
 
-def written(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
+def add_outer(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
     """`fast` and `sign` times the products of its factors (`None` stands for a bias's ones)."""
     change = jnp.add if sign > 0 else jnp.subtract
-    return {name: change(w, product(*factors[name])) for name, w in fast.items()}
+    return {name: change(w, outer_sum(*factors[name])) for name, w in fast.items()}
 
 
-def through_written(
+def add_outer_vjp(
     x: Float[Array, "*lead n i"],
     g: Float[Array, "*lead n o"],
-    to_w: Float[Array, "*lead i o"],
-    to_b: Float[Array, "*lead o"] | None,
+    ct_w: Float[Array, "*lead i o"],
+    ct_b: Float[Array, "*lead o"] | None,
 ) -> tuple[Float[Array, "*lead n i"], Float[Array, "*lead n o"]]:
     """From the derivatives at `w - x^T g` and `b - sum(g)` (None without `b`) to `x` and `g`."""
-    to_g = -(x @ to_w) - (0 if to_b is None else to_b[..., None, :])
-    return -(g @ to_w.mT), to_g
+    ct_g = -(x @ ct_w) - (0 if ct_b is None else ct_b[..., None, :])
+    return -(g @ ct_w.mT), ct_g
 
 
 FAST_WEIGHTS = {

@@ -204,13 +204,13 @@ def _check_stable(k, rate, position, bias, unit, order) -> None:
         units = k.reshape(-1, unit, k.shape[-1])
         keys = jnp.pad(units, ((0, 0), (0, 0), (0, int(bias))), constant_values=1)
         share = position[-1] if order == "adapt_first" else 1 / unit
-        pulled = keys * (rate.reshape(-1, unit) * share)[..., None]
+        scaled_keys = keys * (rate.reshape(-1, unit) * share)[..., None]
         # A step of rates w_j contracts if the eigenvalues of sum_j w_j k_j' k_j are below 2; of one
         # token, the only one that is not 0 is w |k|^2.
         if unit == 1:
-            largest = jnp.max(jnp.sum(keys * pulled, axis=-1))
+            largest = jnp.max(jnp.sum(keys * scaled_keys, axis=-1))
         else:
-            largest = jnp.max(jnp.linalg.eigvalsh(jnp.swapaxes(keys, -1, -2) @ pulled))
+            largest = jnp.max(jnp.linalg.eigvalsh(jnp.swapaxes(keys, -1, -2) @ scaled_keys))
     if float(jnp.min(rate)) < 0:
         raise InputError(f"an inner rate of {float(jnp.min(rate)):g} climbs: expected 0 or more")
     if float(largest) > 2:

@@ -25,7 +25,7 @@ class Rates(NamedTuple):
     token: Float[Array, "*lead T"]
 
 
-class Reading(NamedTuple):
+class DecodeState(NamedTuple):
     """Where a reader is within its text: all that is needed to go on."""
 
     fast: Fast
@@ -36,13 +36,13 @@ class Reading(NamedTuple):
     """How many those are."""
 
 
-def begin(fast: Fast) -> Reading:
+def begin(fast: Fast) -> DecodeState:
     """At the start of a mini-batch."""
-    return Reading(fast, jax.tree.map(jnp.zeros_like, fast), jnp.zeros((), jnp.int32))
+    return DecodeState(fast, jax.tree.map(jnp.zeros_like, fast), jnp.zeros((), jnp.int32))
 
 
 def primal(
-    reading: Reading,
+    state: DecodeState,
     q: Float[Array, "*lead T d"],
     k: Float[Array, "*lead T d"],
     v: Float[Array, "*lead T d"],
@@ -50,22 +50,22 @@ def primal(
     *,
     model: str,
     norm: Norm | None,
-) -> tuple[Float[Array, "*lead T d"], Reading]:
+) -> tuple[Float[Array, "*lead T d"], DecodeState]:
     """Token by token, from anywhere to anywhere: what decoding does."""
     size = rates.position.shape[0]
 
-    def read(reading, token):
+    def read(state, token):
         q, k, v, rate = token  # [*lead 1 d], rate [*lead 1]
-        pulled = weighted_gradient(reading.fast, k, v, rate, model=model, norm=norm)
-        pull = jax.tree.map(jnp.add, reading.pull, pulled)
-        here = rates.position[reading.done]
-        moved = jax.tree.map(lambda w, g: w - here * g, reading.fast, pull)
+        gradient = weighted_gradient(state.fast, k, v, rate, model=model, norm=norm)
+        pull = jax.tree.map(jnp.add, state.pull, gradient)
+        here = rates.position[state.done]
+        moved = jax.tree.map(lambda w, g: w - here * g, state.fast, pull)
         out = answer(FAST_WEIGHTS[model].apply(moved, q), q, norm)
-        done = reading.done + 1
+        done = state.done + 1
         following = begin(moved)._replace(done=done % size)
-        within = Reading(reading.fast, pull, done)
+        within = DecodeState(state.fast, pull, done)
         return jax.tree.map(lambda a, b: jnp.where(done == size, a, b), following, within), out
 
     q, k, v, token = (cut(x, 1) for x in (q, k, v, rates.token[..., None]))
-    reading, out = jax.lax.scan(read, reading, (q, k, v, token[..., 0]))
-    return join(out, q.shape[0]), reading
+    state, out = jax.lax.scan(read, state, (q, k, v, token[..., 0]))
+    return join(out, q.shape[0]), state

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_and_slope, product
+from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast, apply_linear, gelu_and_slope, outer_sum
 from ponderttt.types import masked_mean
 
 
@@ -103,14 +103,14 @@ def weighted_gradient(
     """`sum_j weight[j] dl_j/dW` of the tokens' reconstruction losses, by hand."""
     if model == "linear":
         g = output_gradient(apply_linear(fast, k), k, v, norm) * weight[..., None]
-        return {"w": product(k, g)} | ({"b": product(None, g)} if "b" in fast else {})
+        return {"w": outer_sum(k, g)} | ({"b": outer_sum(None, g)} if "b" in fast else {})
     inner, slope = gelu_and_slope(k @ fast["w1"] + fast["b1"][..., None, :])
     out = inner @ fast["w2"] + fast["b2"][..., None, :]
     g2 = output_gradient(out, k, v, norm) * weight[..., None]
     g1 = g2 @ fast["w2"].mT * slope
     return {
-        "w1": product(k, g1), "b1": product(None, g1),
-        "w2": product(inner, g2), "b2": product(None, g2),
+        "w1": outer_sum(k, g1), "b1": outer_sum(None, g1),
+        "w2": outer_sum(inner, g2), "b2": outer_sum(None, g2),
     }  # fmt: skip
 
 

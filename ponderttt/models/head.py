@@ -167,8 +167,8 @@ def _over_tokens(carried, hidden, head, targets, weights, pull):
         total = jnp.sum(terms, axis=-1, keepdims=True)
         target = jnp.sum(rows * jnp.take(head, targets, axis=0), axis=-1)
         nll = (top + jnp.log(total))[:, 0] - target
-        carried, told = pull(carried, rows, weights, terms, total)
-        return carried, (nll, told)
+        carried, extra = pull(carried, rows, weights, terms, total)
+        return carried, (nll, extra)
 
     parts = (pieces(hidden), pieces(targets), pieces(weights))
     carried, out = jax.lax.scan(some, carried, parts)

@@ -40,7 +40,7 @@ class Texts:
             self.record,
         )
 
-    def in_turns(self) -> list[int]:
+    def round_robin(self) -> list[int]:
         """Indices of all documents, sources taking turns."""
         rank = [self.sources[:i].count(self.sources[i]) for i in range(len(self))]
         return sorted(range(len(self)), key=rank.__getitem__)

@@ -85,7 +85,7 @@ def explained_variance(
     return 1.0 - (left / jnp.maximum(total, 1e-8)) ** 2
 
 
-class Units(NamedTuple):
+class ReturnScale(NamedTuple):
     """What the critics measure returns in: (return - mean) / std; NaN until it is known."""
 
     mean: Float[Array, ""]
@@ -99,15 +99,15 @@ class Target(NamedTuple):
     new: Float[Array, "*M"]
 
 
-def judge(
-    units: Units,
+def critic_targets(
+    units: ReturnScale,
     reward: Float[Array, "B N"],
     value: Float[Array, "B N"],
     mask: Bool[Array, "B N"],
     *,
     discount: float,
     decay: float,
-) -> tuple[Units, Float[Array, "B N"], Target, Float[Array, ""]]:
+) -> tuple[ReturnScale, Float[Array, "B N"], Target, Float[Array, ""]]:
     """One critic's units, advantages, target and explained variance.
 
     Returns over a document are many times a unit's reward or cost: a critic in those units would
@@ -118,7 +118,7 @@ def judge(
     mean, std = moments(discounted(reward, jnp.zeros_like(reward), decay=1.0), mask)
     std = jnp.where(std > 1e-6 * (1.0 + jnp.abs(mean)), std, 1.0)  # equal returns: as they are
     known = jnp.isfinite(units.mean) & jnp.isfinite(units.std)
-    units = Units(jnp.where(known, units.mean, mean), jnp.where(known, units.std, std))
+    units = ReturnScale(jnp.where(known, units.mean, mean), jnp.where(known, units.std, std))
     predicted = units.mean + units.std * value
     advantage = discounted(reward, predicted, decay=decay)
     target = advantage + predicted

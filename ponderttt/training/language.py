@@ -33,7 +33,7 @@ from ponderttt.types import IGNORED
 Kind = Literal["mixture", "learned", "expected", "entropy", "loss", "gradient_norm", "perplexity"]
 
 
-class Method(NamedTuple):
+class StepChoice(NamedTuple):
     """What tells methods of one kind apart: arrays, so that they share a program.
 
     `mixture` is what options are drawn from at each TTT layer (`shared`: at the first one, for all
@@ -140,7 +140,7 @@ def start(config: LanguageTrainingConfig, key: PRNGKeyArray, length: int) -> Lea
 
 
 def allocator(
-    kind: Kind, config: IterativeTransformerConfig, method: Method, thresholds
+    kind: Kind, config: IterativeTransformerConfig, method: StepChoice, thresholds
 ) -> Allocate:
     """Who decides the steps under this kind."""
     if kind == "learned":
@@ -152,7 +152,7 @@ def allocator(
     return by_policy(HEURISTICS[kind](thresholds, config.actions))
 
 
-def _drawn(method: Method, context: Context, key: PRNGKeyArray) -> Allocation:
+def _drawn(method: StepChoice, context: Context, key: PRNGKeyArray) -> Allocation:
     """An option for every token alike."""
     b, t = context.input_ids.shape
     logits = jnp.log(method.mixture[context.number])
@@ -164,7 +164,7 @@ def _drawn(method: Method, context: Context, key: PRNGKeyArray) -> Allocation:
 
 
 def objective(
-    config: LanguageTrainingConfig, kind: Kind, graph, params, learner: Learner, method: Method,
+    config: LanguageTrainingConfig, kind: Kind, graph, params, learner: Learner, method: StepChoice,
     batch: tuple[Int[Array, "B T"], Int[Array, "B T"]], key: PRNGKeyArray,
 ):  # fmt: skip
     """The loss to descend on one batch, with what is to be told of it; pure.
@@ -179,13 +179,13 @@ def objective(
     reading = model.read(inputs, allocator(kind, config.model, method, learner.thresholds), key)
     total, nll = model.loss(reading.hidden, labels)
     loss, mask = total, labels != IGNORED
-    steps = jnp.mean(jnp.stack([told.steps for told in reading.allocations]), axis=0, dtype=float)
+    steps = jnp.mean(jnp.stack([a.steps for a in reading.allocations]), axis=0, dtype=float)
     steps = jnp.repeat(steps, config.model.mini_batch, axis=1)
     mean_steps = jnp.sum(jnp.where(mask, steps, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
     smooth = jnp.where(learner.step == 0, mean_steps, 0.9 * learner.mean_steps + 0.1 * mean_steps)
     baseline, entropy, cost = learner.baseline, jnp.zeros(()), jnp.zeros(())
     if kind in ("learned", "expected"):
-        log_probs = jnp.stack([told.log_probs for told in reading.allocations])  # L B N A
+        log_probs = jnp.stack([a.log_probs for a in reading.allocations])  # L B N A
         entropy = -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
     if kind == "learned":
         cost = price(jax.lax.stop_gradient(smooth), method.weight, method.target)
@@ -193,7 +193,7 @@ def objective(
             -nll, steps, mask, baseline, price=cost,
             gamma=config.model.gamma, momentum=config.model.baseline_momentum,
         )  # fmt: skip
-        action = jnp.stack([told.action for told in reading.allocations])
+        action = jnp.stack([a.action for a in reading.allocations])
         log_prob = jnp.sum(jnp.take_along_axis(log_probs, action[..., None], axis=-1), (0, -1))
         total = total + surrogate(log_prob, advantage, mask)
     if kind == "expected":
@@ -203,7 +203,7 @@ def objective(
 
 
 def advance(
-    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: Method,
+    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: StepChoice,
     inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], key: PRNGKeyArray,
 ) -> tuple[Learner, Progress]:  # fmt: skip
     """So many training steps of one seed; the key is the seed's, folded with each step."""
@@ -214,16 +214,18 @@ def advance(
             here = jax.random.fold_in(key, learner.step)
             return objective(config, kind, graph, params, learner, method, batch, here)
 
-        grads, (told, baseline, smooth) = jax.grad(loss, has_aux=True)(learner.params)
+        grads, (metrics, baseline, smooth) = jax.grad(loss, has_aux=True)(learner.params)
         updates, state = optimiser.update(grads, learner.optimiser, learner.params)
         params = optax.apply_updates(learner.params, updates)
-        return Learner(params, state, baseline, smooth, learner.thresholds, learner.step + 1), told
+        return Learner(
+            params, state, baseline, smooth, learner.thresholds, learner.step + 1
+        ), metrics
 
     return jax.lax.scan(step, learner, (inputs, labels))
 
 
 def calibrated(
-    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: Method,
+    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: StepChoice,
     inputs: Int[Array, "B T"], labels: Int[Array, "B T"],
 ) -> Learner:  # fmt: skip
     """With a heuristic's thresholds set to the mixture on these (validation) documents."""
@@ -237,7 +239,7 @@ def calibrated(
 
 
 def score(
-    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: Method,
+    config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: StepChoice,
     inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], key: PRNGKeyArray,
 ) -> tuple[Float[Array, "n B T"], Int[Array, "n L B N"]]:  # fmt: skip
     """The loss of each token and the steps of each TTT layer, batch after batch, of one seed."""
@@ -246,7 +248,7 @@ def score(
 
     def read(number, batch):
         reading = model.read(batch[0], allocate, jax.random.fold_in(key, number))
-        steps = jnp.stack([told.steps for told in reading.allocations])
+        steps = jnp.stack([a.steps for a in reading.allocations])
         return number + 1, (model.loss(reading.hidden, batch[1])[1], steps)
 
     return jax.lax.scan(read, 0, (inputs, labels))[1]
@@ -266,7 +268,7 @@ def start_seeds(config: LanguageTrainingConfig, keys, length: int) -> Learner:
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def advance_seeds(
-    config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: Method,
+    config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: StepChoice,
     inputs: Int[Array, "S n B T"], labels: Int[Array, "S n B T"], keys,
     validation: tuple[Int[Array, "B T"], Int[Array, "B T"]],
 ) -> tuple[Learner, Progress]:  # fmt: skip
@@ -281,7 +283,7 @@ def advance_seeds(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def score_seeds(
-    config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: Method,
+    config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: StepChoice,
     inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], keys,
     validation: tuple[Int[Array, "B T"], Int[Array, "B T"]],
 ) -> tuple[Float[Array, "S n B T"], Int[Array, "S n L B N"]]:  # fmt: skip

@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt.environment.rollout import rollout
-from ponderttt.environment.tree import Tree, path_nodes, units_of, ways
+from ponderttt.environment.tree import Tree, enumerate_allocations, path_nodes, units_of
 from ponderttt.environment.walk import node_units, walk
 from ponderttt.errors import InputError
 from ponderttt.inner.descent import Dispatch
@@ -103,7 +103,7 @@ class PolicyTrainer:
         """The policy with these parameters."""
         return ActorCritic(params, self.config.network, account, self.config.actions)
 
-    def tilted(self, params: Any, price: Float[Array, ""]) -> Any:
+    def with_cost_bias(self, params: Any, price: Float[Array, ""]) -> Any:
         """`params` with each action's logit lowered by `price` times its cost.
 
         What calibrates a trained policy to a budget on documents that it was not trained on.
@@ -121,7 +121,7 @@ def _train(trainer: PolicyTrainer, tick, keys, world, budgets) -> PPOResult:
     def read(params, draw, world):
         if tick is not None:
             jax.debug.callback(tick)
-        return (walked if from_tree else collect)(trainer, params, draw, world)
+        return (collect_from_tree if from_tree else collect)(trainer, params, draw, world)
 
     if trainer.dispatch == "switch" and not from_tree:
         # A vmapped switch would run every branch: seeds take turns at reading, and only there.
@@ -155,7 +155,7 @@ def collect(trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: World
     )
 
 
-def walked(
+def collect_from_tree(
     trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: TreeWorld
 ) -> Trajectories:
     """Some documents walked through by the policy with these parameters; units with a decision."""
@@ -172,7 +172,7 @@ def walked(
         flat = jax.random.normal(noise, (math.prod(shape),))
         features = features + trainer.jitter * flat.reshape(shape)[:, unit]
     episode = walk(tree, trainer.act(params), key=read, features=features)
-    never = path_nodes(ways(units_of(tree))[:1])[0]
+    never = path_nodes(enumerate_allocations(units_of(tree))[:1])[0]
     reward = tree.nll[:, never[1:]] - episode.nll[:, 1:]
     return Trajectories(
         episode.features[:, :-1], episode.action[:, :-1], reward, episode.cost[:, :-1],

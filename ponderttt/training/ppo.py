@@ -24,7 +24,13 @@ from ponderttt.models.policy_network import (
 )
 from ponderttt.models.policy_network import log_policy as log_policy
 from ponderttt.training.gae import Collect as Collect
-from ponderttt.training.gae import Target, Units, judge, lagrangian_advantage, value_loss
+from ponderttt.training.gae import (
+    ReturnScale,
+    Target,
+    critic_targets,
+    lagrangian_advantage,
+    value_loss,
+)
 from ponderttt.training.gae import Trajectories as Trajectories
 from ponderttt.training.pid import PIDConfig, PIDState, pid_init, pid_step
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, masked_mean
@@ -125,8 +131,8 @@ class Learner(NamedTuple):
     params: Any
     optimiser: Any
     pid: PIDState
-    reward_units: Units
-    cost_units: Units
+    reward_scale: ReturnScale
+    cost_scale: ReturnScale
 
 
 def ppo_loss(
@@ -220,12 +226,12 @@ def _iterate(
     output = apply_policy(config.network, learner.params, seen.features)
     log_probs = jax.nn.log_softmax(output.logits)
     log_prob = jnp.take_along_axis(log_probs, seen.action[..., None], axis=-1)[..., 0]
-    assess = partial(judge, mask=mask, discount=config.discount, decay=config.gae_decay)
-    reward_units, reward_advantage, reward_target, explained = assess(
-        learner.reward_units, seen.reward, output.value
+    assess = partial(critic_targets, mask=mask, discount=config.discount, decay=config.gae_decay)
+    reward_scale, reward_advantage, reward_target, explained = assess(
+        learner.reward_scale, seen.reward, output.value
     )
-    cost_units, cost_advantage, cost_target, cost_explained = assess(
-        learner.cost_units, seen.cost, output.cost_value
+    cost_scale, cost_advantage, cost_target, cost_explained = assess(
+        learner.cost_scale, seen.cost, output.cost_value
     )
     advantage = lagrangian_advantage(reward_advantage, cost_advantage, mask, pid.multiplier)
     batch = Batch(seen.features, seen.action, mask, log_prob, advantage, reward_target, cost_target)
@@ -245,13 +251,13 @@ def _iterate(
         action_mix=jax.vmap(mean, in_axes=1)(taken),
         **metrics,
     )
-    return Learner(params, optimiser, pid, reward_units, cost_units), history
+    return Learner(params, optimiser, pid, reward_scale, cost_scale), history
 
 
 def _in_real_units(config: PPOConfig, learner: Learner) -> Any:
     """The parameters, with the critics' units folded into their last layers."""
     network = nnx.merge(policy_graph(config.network), learner.params)
-    both = (learner.reward_units, learner.cost_units)
+    both = (learner.reward_scale, learner.cost_scale)
     mean, std = jnp.stack([u.mean for u in both]), jnp.stack([u.std for u in both])
     known = jnp.isfinite(mean) & jnp.isfinite(std)  # not if every batch held a NaN
     mean, std = jnp.where(known, mean, 0.0), jnp.where(known, std, 1.0)
@@ -288,7 +294,7 @@ class PIDLagrangianPPO:
         limit = jnp.asarray(config.budget if budget is None else budget)
         start, loop = jax.random.split(key)
         params = init_policy(config.network, start)
-        unknown = Units(jnp.full((), jnp.nan), jnp.full((), jnp.nan))
+        unknown = ReturnScale(jnp.full((), jnp.nan), jnp.full((), jnp.nan))
         learner = Learner(
             params, _optimiser(config).init(params), pid_init(config.pid), unknown, unknown
         )

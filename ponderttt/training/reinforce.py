@@ -163,7 +163,7 @@ def reinforce(
         )  # fmt: skip
         grads = jax.grad(objective)(params, seen, advantage)
         updates, state = optimiser.update(grads, state, params)
-        told = (
+        metrics = (
             jnp.sum(seen.reward) / count,
             jnp.sum(seen.cost) / count,
             jnp.sum(
@@ -174,10 +174,12 @@ def reinforce(
             )
             / count,
         )
-        return (optax.apply_updates(params, updates), state, baseline, mean_cost), told
+        return (optax.apply_updates(params, updates), state, baseline, mean_cost), metrics
 
     learner = (params, optimiser.init(params), Baseline.start(units), jnp.zeros(()))
     keys = jax.random.split(key, config.iterations * config.updates)
-    learner, told = jax.lax.scan(update, learner, keys)
-    means = [x.reshape(config.iterations, config.updates, *x.shape[1:]).mean(axis=1) for x in told]
+    learner, metrics = jax.lax.scan(update, learner, keys)
+    means = [
+        x.reshape(config.iterations, config.updates, *x.shape[1:]).mean(axis=1) for x in metrics
+    ]
     return ReinforceResult(learner[0], learner[2], *means)

@@ -12,9 +12,9 @@ from ponderttt.allocation import calibration as contest
 from ponderttt.allocation import candidates as methods
 from ponderttt.allocation import equal_cost
 from ponderttt.allocation import learned as learning
-from ponderttt.allocation.calibration import Outcome, decision_budget, meet, play
+from ponderttt.allocation.calibration import Outcome, bisect_to_budgets, decision_budget, evaluate
 from ponderttt.allocation.stream import AllocationConfig
-from ponderttt.environment.tree import path_nodes, ways
+from ponderttt.environment.tree import enumerate_allocations, path_nodes
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, tables
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import GradientNormBasedPolicy, SchedulePolicy, UniformPolicy
@@ -24,42 +24,42 @@ COSTS, STEPS = (np.asarray(x) for x in (CHUNK_ACTIONS.costs, CHUNK_ACTIONS.steps
 
 
 @pytest.fixture(scope="module")
-def setting():
+def task():
     config = AllocationConfig(streams=("python",), train_documents=6, test_documents=3)
-    return next(config.settings(TransformerLM.from_pretrained("tiny")))
+    return next(config.tasks(TransformerLM.from_pretrained("tiny")))
 
 
-def test_what_is_played_is_read_off_the_tree(setting):
-    part, everything = setting.test, ways(setting.units)
+def test_what_is_played_is_read_off_the_tree(task):
+    part, everything = task.test, enumerate_allocations(task.units)
     nll = np.asarray(part.tree.nll, float)[:, path_nodes(everything)].mean(axis=-1)
     for w in (0, 21, 63):
-        outcome = play(part, SchedulePolicy(jnp.eye(4)[everything[w]]))
+        outcome = evaluate(part, SchedulePolicy(jnp.eye(4)[everything[w]]))
         np.testing.assert_allclose(outcome.loss, nll[:, w], rtol=1e-5)
         np.testing.assert_allclose(outcome.cost, COSTS[everything[w]].mean())
         np.testing.assert_allclose(outcome.steps, STEPS[everything[w]].mean())
-    always = play(part, UniformPolicy("UPDATE_2"))
+    always = evaluate(part, UniformPolicy("UPDATE_2"))
     np.testing.assert_allclose(always.cost, (3 * 5 + 1) / 4)
 
 
-def test_the_uninformed_cost_what_they_should(setting):
+def test_the_uninformed_cost_what_they_should(task):
     """The last unit is never paid for."""
     budgets = (1.5, 2.0, 3.125, 5.0)
-    assert decision_budget(setting, 3.125) == pytest.approx((4 * 3.125 - 1) / 3)
-    for each in methods.uninformed(setting, budgets):
+    assert decision_budget(task, 3.125) == pytest.approx((4 * 3.125 - 1) / 3)
+    for each in methods.uninformed(task, budgets):
         for outcome in (each.test, each.validation):
             np.testing.assert_allclose(outcome.cost, each.budget, rtol=1e-5)
-    chosen = equal_cost.curves(methods.uninformed(setting, budgets))["control"]
+    chosen = equal_cost.curves(methods.uninformed(task, budgets))["control"]
     assert len(chosen.cost) == len(budgets)
 
 
-def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(setting):
+def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(task):
     """Any mixture of allocations that is the same for every document is a point of the program."""
-    part, rng = setting.validation, np.random.default_rng(0)
-    everything = ways(setting.units)
+    part, rng = task.validation, np.random.default_rng(0)
+    everything = enumerate_allocations(task.units)
     nll = np.asarray(part.tree.nll, float)[:, path_nodes(everything)].mean(axis=(0, 2))
     cost = COSTS[everything].mean(axis=1)
     for budget in (2.0, 5.0):
-        found = [f for f in methods.uninformed(setting, (budget,)) if f.budget == budget]
+        found = [f for f in methods.uninformed(task, (budget,)) if f.budget == budget]
         best = next(f for f in found if f.candidate == "best schedule").validation.loss.mean()
         assert all(best <= other.validation.loss.mean() + 1e-6 for other in found)
         low, high = np.flatnonzero(cost <= budget), np.flatnonzero(cost > budget)
@@ -69,59 +69,58 @@ def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(setti
             assert best <= (1 - share) * nll[a] + share * nll[b] + 1e-6
 
 
-def test_nothing_is_chosen_by_test_documents(setting, monkeypatch, tmp_path):
+def test_nothing_is_chosen_by_test_documents(task, monkeypatch, tmp_path):
     """Other test documents: the same candidates, at the same validation cost and loss."""
-    worse = replace(setting.test, tree=jax.tree.map(lambda x: x[::-1] + 1.0, setting.test.tree))
-    other = replace(setting, test=worse)
+    worse = replace(task.test, tree=jax.tree.map(lambda x: x[::-1] + 1.0, task.test.tree))
+    other = replace(task, test=worse)
     for method in (methods.GATE, methods.BANDIT):
         one, two = (
-            contest.best_first(s, contest.calibrate(s, method, (1.5, 2.0)))
-            for s in (setting, other)
+            contest.best_first(s, contest.calibrate(s, method, (1.5, 2.0))) for s in (task, other)
         )
         for a, b in zip(one, two, strict=True):
             assert a.candidate == b.candidate
             np.testing.assert_array_equal(a.validation.loss, b.validation.loss)
             assert not np.array_equal(a.test.loss, b.test.loss)
     config = PPOPolicyConfig(streams=("python",))
-    one = learning.learn(setting, 2.0, config.learning)
+    one = learning.learn(task, 2.0, config.learning)
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))  # learned anew, not read back
     two = learning.learn(other, 2.0, config.learning)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_gradient_that_is_looked_at_is_paid_for(setting):
+def test_a_gradient_that_is_looked_at_is_paid_for(task):
     """Whether it is used or not; the last unit's is not looked at."""
     never = GradientNormBasedPolicy(jnp.asarray([1e9, 2e9, 3e9]))
-    np.testing.assert_allclose(play(setting.test, never).cost, (3 * 3 + 1) / 4)
+    np.testing.assert_allclose(evaluate(task.test, never).cost, (3 * 3 + 1) / 4)
     always = GradientNormBasedPolicy(jnp.asarray([-1.0, 1e9, 2e9]))
-    np.testing.assert_allclose(play(setting.test, always).cost, (3 * 3 + 1) / 4)
+    np.testing.assert_allclose(evaluate(task.test, always).cost, (3 * 3 + 1) / 4)
 
 
 def test_budgets_are_met_by_bisection():
     budgets = np.array([[1.5, 2.0], [3.0, 9.0]])
-    knobs = meet(lambda x: 1 + 11 * x**3, budgets)
-    np.testing.assert_allclose(1 + 11 * knobs**3, budgets, rtol=2e-3)
-    steps = meet(lambda x: 1 + np.floor(4 * x), np.array([2.2]))  # jumps: the nearest
+    levels = bisect_to_budgets(lambda x: 1 + 11 * x**3, budgets)
+    np.testing.assert_allclose(1 + 11 * levels**3, budgets, rtol=2e-3)
+    steps = bisect_to_budgets(lambda x: 1 + np.floor(4 * x), np.array([2.2]))  # jumps: the nearest
     assert 1 + np.floor(4 * steps[0]) == 2
 
 
 @pytest.mark.parametrize("method", [*methods.SIGNALS, methods.BANDIT], ids=lambda m: m.name)
-def test_every_method_is_calibrated_on_validation_documents(setting, method):
+def test_every_method_is_calibrated_on_validation_documents(task, method):
     budgets = (1.5, 2.0)
-    found = contest.best_first(setting, contest.calibrate(setting, method, budgets))
+    found = contest.best_first(task, contest.calibrate(task, method, budgets))
     for budget in budgets:
         best = next(each for each in found if each.budget == budget)
         # Nine units with a decision: one more update of a gate moves the mean cost by up to 0.92.
         if method.name != "gradient norm":  # it cannot cost so little
             assert best.validation.cost.mean() == pytest.approx(budget, abs=0.46)
         assert best.test.loss.shape == (3,)
-    rows = equal_cost.points(found, setting)
+    rows = equal_cost.points(found, task)
     assert rows.groupby("budget")["chosen"].sum().eq(1).all()
 
 
-def test_returns_are_gains_when_skip_follows(setting):
-    tree = setting.test.tree
+def test_returns_are_gains_when_skip_follows(task):
+    tree = task.test.tree
     found, nll = methods.returns(tree), np.asarray(tree.nll, float)
     for before, a in itertools.product([(), (1,), (3, 2)], (1, 3)):
         node = 0
@@ -134,11 +133,11 @@ def test_returns_are_gains_when_skip_follows(setting):
         np.testing.assert_allclose(found[:, node, a], loss[0] - loss[1], atol=1e-6)
 
 
-def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(setting):
+def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(task):
     budgets = (2.0, 3.125)
-    curves = equal_cost.curves(methods.uninformed(setting))
-    found = equal_cost.at(curves, budgets)
-    table = equal_cost.documents(setting, found | {"twin": found["control"]}, curves["control"])
+    curves = equal_cost.curves(methods.uninformed(task))
+    found = equal_cost.interpolate(curves, budgets)
+    table = equal_cost.documents(task, found | {"twin": found["control"]}, curves["control"])
     gaps = equal_cost.gaps(table, seed=0).set_index(["method", "budget"])["share"]
     for budget in budgets:
         assert gaps["twin", budget] == 0 and gaps["oracle", budget] == 1
@@ -151,32 +150,32 @@ def test_a_cost_curve_is_read_between_its_points():
             Outcome(np.zeros(2), np.full(2, 3.5), np.ones(2)),
         ]
     )
-    np.testing.assert_allclose(curve.at(2.5).loss, [1.0, 1.5])
-    np.testing.assert_allclose(curve.at(2.5).cost.mean(), 2.5)
-    assert np.isnan(curve.at(4.0).loss).all()
+    np.testing.assert_allclose(curve.interpolate(2.5).loss, [1.0, 1.5])
+    np.testing.assert_allclose(curve.interpolate(2.5).cost.mean(), 2.5)
+    assert np.isnan(curve.interpolate(4.0).loss).all()
 
 
-def test_learned_policies_are_calibrated_and_never_overdraw(setting):
+def test_learned_policies_are_calibrated_and_never_overdraw(task):
     config = PPOPolicyConfig(streams=("python",))
-    learned = learning.learn(setting, 2.0, config.learning)
+    learned = learning.learn(task, 2.0, config.learning)
     here = learned.validation.cost[:, tables.HERE].mean(axis=-1)
     np.testing.assert_allclose(here, 2.0, rtol=0.05)
     assert (np.diff(learned.validation.cost.mean(axis=-1), axis=1) > 0).all()
     for account in (1.2, 2.0, 6.0):
-        episode = learning.hard(learned._replace(budget=account), setting, setting.test)
+        episode = learning.run_with_hard_budget(learned._replace(budget=account), task, task.test)
         spent = np.cumsum(np.asarray(episode.cost).reshape(2, -1), axis=1)
         assert (spent <= account * np.arange(1, spent.shape[1] + 1) + 1e-3).all()
 
 
-def test_the_same_seed_learns_the_same_and_only_once(setting, monkeypatch, tmp_path):
+def test_the_same_seed_learns_the_same_and_only_once(task, monkeypatch, tmp_path):
     config = PPOPolicyConfig(streams=("python",))
-    one = learning.learn(setting, 2.0, config.learning)
+    one = learning.learn(task, 2.0, config.learning)
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))
-    learned, read_back = (learning.learn(setting, 2.0, config.learning) for _ in range(2))
+    learned, read_back = (learning.learn(task, 2.0, config.learning) for _ in range(2))
     assert len(list((tmp_path / "episodes").iterdir())) == 1
     for other in (learned, read_back):
         found = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
         for a, b in found:
             np.testing.assert_array_equal(a, b)
-    blind = learning.learn(setting, 2.0, config.learning, without=("text",))
+    blind = learning.learn(task, 2.0, config.learning, without=("text",))
     assert not np.allclose(one.history.entropy, blind.history.entropy)

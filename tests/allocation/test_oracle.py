@@ -38,7 +38,7 @@ def text(batch=2, n=N, seed=0, full=False):
     return Documents(tokens, mask, np.asarray(256))
 
 
-def read(lm, documents, ways):
+def read(lm, documents, enumerate_allocations):
     """Losses and costs [B] of the allocation `ways` [N], by the rollout."""
     policy = SchedulePolicy(jnp.eye(4)[np.asarray(ways)])
     episode = rollout(lm, ADAPTER, policy, documents, key=KEY)
@@ -63,10 +63,10 @@ def tree(lm, full):
 
 
 def test_the_tree_holds_every_allocation(full, tree):
-    _, ways, losses, costs = full
+    _, enumerate_allocations, losses, costs = full
     found = everything(tree)
     for b in range(2):
-        np.testing.assert_array_equal(found.action[b], ways)
+        np.testing.assert_array_equal(found.action[b], enumerate_allocations)
     np.testing.assert_allclose(found.loss, losses, rtol=1e-4)
     np.testing.assert_allclose(found.cost, costs)
 
@@ -108,7 +108,7 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
 
 def test_one_step_ahead_is_the_best_for_the_next_unit(full, tree):
     """Among the ways that agree so far, what loses least on the next unit, price included."""
-    _, ways, losses, costs = full
+    _, enumerate_allocations, losses, costs = full
     prices = (0.0, 0.01)
     found, gains = one_step(tree, prices), step_gains(tree)
     everywhere = everything(tree)

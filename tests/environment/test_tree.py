@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from ponderttt.environment.rollout import rollout
-from ponderttt.environment.tree import first_nodes, path_nodes, read_tree, units_of, ways
+from ponderttt.environment.tree import (
+    enumerate_allocations,
+    first_nodes,
+    path_nodes,
+    read_tree,
+    units_of,
+)
 from ponderttt.environment.walk import expected, features_at, walk
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.next_token import NextToken
@@ -124,7 +130,7 @@ def _one(tree, policy, features, key):
 
 
 def test_every_allocation_has_its_path(world):
-    everything = ways(N)
+    everything = enumerate_allocations(N)
     nodes = path_nodes(everything)
     assert len(np.unique(nodes[:, -1])) == 4 ** (N - 1) and units_of(world.tree) == N
     assert nodes[:, -1].min() == first_nodes(N)[-2] and nodes.max() == first_nodes(N)[-1] - 1
@@ -140,7 +146,7 @@ def test_what_is_expected_is_the_mean_over_all_ways(world):
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(4), (B, first_nodes(N)[-2]))
     loss, cost, steps = expected(world.tree, jnp.asarray(p, jnp.float32))
-    everything = ways(N)
+    everything = enumerate_allocations(N)
     nodes, actions = path_nodes(everything), everything[:, :-1]
     weight = np.prod(p[:, nodes[:, :-1], actions], axis=-1)
     nll = np.asarray(world.tree.nll)[:, nodes].mean(axis=-1)

@@ -324,7 +324,7 @@ def test_derivatives_of_the_closed_forms_are_those_of_the_loop(method):
 def test_the_inverse_and_its_derivatives_are_those_of_the_substitution(precision, size):
     dtype, tolerance = precision
     rng = np.random.default_rng(size)
-    lower, moved, pulled = (
+    lower, moved, cotangents = (
         jnp.asarray(0.3 * rng.normal(size=(3, size, size)), dtype) for _ in range(3)
     )
 
@@ -334,7 +334,7 @@ def test_the_inverse_and_its_derivatives_are_those_of_the_substitution(precision
     found = []
     for inverse in (_unit_lower_inverse, _halves_joined):
         value, tangent = jax.jvp(through(inverse), (lower,), (moved,))
-        (cotangent,) = jax.vjp(through(inverse), lower)[1](pulled)
+        (cotangent,) = jax.vjp(through(inverse), lower)[1](cotangents)
         found.append((value, tangent, cotangent))
     (value, tangent, cotangent), substituted = found
     same((value, tangent), substituted[:2], tolerance)

@@ -123,9 +123,9 @@ def test_clip_bounds_the_step_and_decay_pulls_back():
     length = np.sqrt(sum(float(jnp.sum((moved[n] - fast[n]) ** 2)) for n in fast))
     assert length == pytest.approx(0.01, rel=1e-4)
     away = jax.tree.map(lambda w: w + 1.0, fast)
-    pulled = step(decay=jnp.asarray(0.5), initial=away)
+    cotangents = step(decay=jnp.asarray(0.5), initial=away)
     plain = step()
-    np.testing.assert_allclose(pulled["w"], plain["w"] + 0.5, atol=1e-5)
+    np.testing.assert_allclose(cotangents["w"], plain["w"] + 0.5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

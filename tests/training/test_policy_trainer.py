@@ -22,7 +22,7 @@ from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, i
 from ponderttt.policies import FeatureExtractor, SchedulePolicy, UniformPolicy
 from ponderttt.policies.actor_critic import Account, ActorCritic, load_policy, save_policy
 from ponderttt.policies.features import DESCRIBED, NAMES
-from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld, World, walked
+from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld, World, collect_from_tree
 from ponderttt.training.ppo import PPOConfig
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, Observation
 
@@ -98,7 +98,7 @@ def tree_world(world):
 def test_a_tree_gives_what_reading_gives(world, tree_world):
     """Rewards of the actions taken, and every document as often as the others."""
     policy = PolicyTrainer(PPOConfig(network=NETWORK), documents=12)
-    seen = walked(policy, init_policy(NETWORK, KEY), KEY, tree_world)
+    seen = collect_from_tree(policy, init_policy(NETWORK, KEY), KEY, tree_world)
     assert seen.reward.shape == (12, N - 1) and seen.mask.all()
     np.testing.assert_allclose(seen.cost, COSTS[np.asarray(seen.action)])
     position = NAMES.index("unigram_entropy")  # tells documents apart
@@ -119,8 +119,9 @@ def test_a_tree_gives_what_reading_gives(world, tree_world):
 def test_jitter_blurs_what_is_seen_and_nothing_else(tree_world):
     params = jax.tree.map(jnp.zeros_like, init_policy(NETWORK, KEY))  # looks at nothing
     plain, blurred = (
-        walked(PolicyTrainer(PPOConfig(network=NETWORK), documents=6, jitter=j), params, KEY,
-               tree_world)
+        collect_from_tree(
+            PolicyTrainer(PPOConfig(network=NETWORK), documents=6, jitter=j), params, KEY, tree_world
+        )
         for j in (0.0, 0.5)
     )  # fmt: skip
     np.testing.assert_array_equal(plain.reward, blurred.reward)
@@ -133,8 +134,8 @@ def test_a_tilt_makes_what_costs_rarer():
     x = jax.random.normal(KEY, (50, 32))
     policy = PolicyTrainer(PPOConfig(network=NETWORK))
     plain = apply_policy(NETWORK, params, x).logits
-    tilted = apply_policy(NETWORK, policy.tilted(params, jnp.asarray(0.2)), x).logits
-    np.testing.assert_allclose(tilted, plain - 0.2 * COSTS[None], atol=1e-5)
+    biased = apply_policy(NETWORK, policy.with_cost_bias(params, jnp.asarray(0.2)), x).logits
+    np.testing.assert_allclose(biased, plain - 0.2 * COSTS[None], atol=1e-5)
 
 
 def test_too_many_documents_are_refused(world):

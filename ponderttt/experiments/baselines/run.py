@@ -23,7 +23,7 @@ from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS
 
 
-class Method(NamedTuple):
+class Condition(NamedTuple):
     """One way to read a document: `measure(corpus, index)` gives its arrays."""
 
     objective: str
@@ -72,7 +72,7 @@ def run(config: BaselinesConfig) -> Result:
 
 def _prepare(
     lm: TransformerLM, config: BaselinesConfig, training: Texts, validation: Texts
-) -> tuple[list[Method], pd.DataFrame, pd.DataFrame]:
+) -> tuple[list[Condition], pd.DataFrame, pd.DataFrame]:
     """Every method of the page, with the tables of what was tuned and trained for it."""
     reader = Reader(lm, config.dispatch, config.seed)
     tune = partial(
@@ -94,18 +94,18 @@ def _prepare(
         ready = tune(make=tuning.scaled(layer), grid=tuning.RECONSTRUCTION_GRID)
         methods += _adapted(reader, ready)
         control = partial(reader.read, Reconstruction.of(never), UniformPolicy("SKIP"))
-        methods.append(Method("reconstruction", "rate 0", control, None))
+        methods.append(Condition("reconstruction", "rate 0", control, None))
         tuned.append(ready.table)
     empty = pd.DataFrame(columns=["step", "loss", "validation", "trained", "stopped"])
     return methods, pd.concat(tuned), pd.concat(trained) if trained else empty
 
 
-def _frozen(reader: Reader, unit: int) -> list[Method]:
+def _frozen(reader: Reader, unit: int) -> list[Condition]:
     """The base alone, and with a longer window at its own cost."""
     config = reader.lm.config
     flops = {window: forward_flops(config, window * unit) for window in (1, 2, 4)}
     return [
-        Method(
+        Condition(
             "none",
             "base" if window == 1 else f"base x{window}",
             partial(reader.read_frozen, window),
@@ -116,21 +116,21 @@ def _frozen(reader: Reader, unit: int) -> list[Method]:
     ]
 
 
-def _adapted(reader: Reader, ready: tuning.Tuned) -> list[Method]:
+def _adapted(reader: Reader, ready: tuning.Tuned) -> list[Condition]:
     """Every fixed action, and random at the budget."""
     policies: dict[str, Policy] = {name: UniformPolicy(name) for name in CHUNK_ACTIONS.names}
     policies["RANDOM"] = RandomPolicy(jnp.asarray(ready.mix))
     return [
-        Method(ready.adapter.objective, name, partial(reader.read, ready.adapter, policy), None)
+        Condition(ready.adapter.objective, name, partial(reader.read, ready.adapter, policy), None)
         for name, policy in policies.items()
     ]
 
 
-def _read_all(methods: list[Method], texts: Texts, label: str) -> tables.Reading:
+def _read_all(methods: list[Condition], texts: Texts, label: str) -> tables.Measurements:
     """Arrays of every (document, method)."""
     # Sources in turn: a run that is cut short has read about as much of each.
-    pairs = [(i, m) for i in texts.in_turns() for m in range(len(methods))]
-    return tables.Reading(
+    pairs = [(i, m) for i in texts.round_robin() for m in range(len(methods))]
+    return tables.Measurements(
         methods,
         {(i, m): methods[m].measure(texts.corpus, i) for i, m in track(pairs, label, len(pairs))},
     )

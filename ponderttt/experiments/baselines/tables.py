@@ -17,14 +17,14 @@ EXPLORED = 2
 """Documents of each source in the explorer."""
 
 
-class Reading(NamedTuple):
+class Measurements(NamedTuple):
     """What was measured: the arrays of (document, method)."""
 
     methods: Sequence
     arrays: dict[tuple[int, int], Arrays]
 
 
-def units(texts: Texts, reading: Reading) -> pd.DataFrame:
+def units(texts: Texts, reading: Measurements) -> pd.DataFrame:
     """One row per (document, method, unit): mean loss, tokens, steps, nominal cost."""
     frames = []
     for (i, m), arrays in reading.arrays.items():
@@ -112,7 +112,7 @@ def positions(units: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="mean")
 
 
-def floor(reading: Reading, vocabulary: int) -> pd.DataFrame:
+def floor(reading: Measurements, vocabulary: int) -> pd.DataFrame:
     """Loss on independent uniform tokens: none may be under ln V by over 3 standard errors."""
     rows = []
     for m, method in enumerate(reading.methods):
@@ -124,7 +124,7 @@ def floor(reading: Reading, vocabulary: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["objective", "method", "nll", "se", "bound", "ok"])
 
 
-def explorer(texts: Texts, reading: Reading, tokenizer_name: str) -> pd.DataFrame:
+def explorer(texts: Texts, reading: Measurements, tokenizer_name: str) -> pd.DataFrame:
     """One row per (document, unit) of a few documents: the tokens' text and their losses.
 
     `pieces` lists the unit's tokens as text; `nll_<action>` lists their losses under each action of

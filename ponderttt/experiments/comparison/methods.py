@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ponderttt.policies.thresholds import DEFAULT_MIX
-from ponderttt.training.language import Kind, Method
+from ponderttt.training.language import Kind, StepChoice
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Spec:
     shared: bool = False
     model: dict[str, Any] = field(default_factory=dict)
 
-    def method(self, seeds: int, layers: int) -> Method:
+    def method(self, seeds: int, layers: int) -> StepChoice:
         """The arrays that tell it apart from other methods of its kind, for so many seeds."""
         mixture = jnp.asarray(self.mixture, jnp.float32)
         if mixture.ndim == 1:
             mixture = mixture[None, None]
         target = math.nan if self.target is None else self.target
-        return Method(
+        return StepChoice(
             jnp.broadcast_to(mixture, (seeds, layers, mixture.shape[-1])),
             jnp.full(seeds, self.weight, jnp.float32),
             jnp.full(seeds, target, jnp.float32),

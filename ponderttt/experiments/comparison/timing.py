@@ -40,11 +40,11 @@ def efficiency(
     some = texts.test.tokens[: config.batch_size]
     even = jax.tree.map(lambda x: x[0], spec_of("random").method(1, len(model.ttt_layer_indices)))
     rows: list[dict[str, Any]] = []
-    ways: list[Callable[[], float]] = []
+    readings: list[Callable[[], float]] = []
 
-    def add(shape: IterativeTransformerConfig, name: str, mean: float, way: Callable) -> None:
+    def add(shape: IterativeTransformerConfig, name: str, mean: float, reading: Callable) -> None:
         ledgers = token_ledgers(shape, mean, decision=0.0)
-        ways.append(way)
+        readings.append(reading)
         rows.append(
             {
                 "fast_weight": shape.fast_weight,
@@ -69,9 +69,9 @@ def efficiency(
         for kind in ("mixture", "learned", "entropy", "gradient_norm"):
             allocate = partial(allocator, kind, shape, even)
             thresholds = np.zeros(len(shape.step_options) - 1, np.float32)
-            way = seconds(_reader(shape, allocate), weights, some, thresholds)
-            add(shape, ROWS[kind], float(np.mean(shape.step_options)), way)
-    taken = np.asarray(list(interleaved(dict(enumerate(ways))).values()))
+            reading = seconds(_reader(shape, allocate), weights, some, thresholds)
+            add(shape, ROWS[kind], float(np.mean(shape.step_options)), reading)
+    taken = np.asarray(list(interleaved(dict(enumerate(readings))).values()))
     return pd.DataFrame(rows).assign(microseconds=1e6 * taken / some.size)
 
 

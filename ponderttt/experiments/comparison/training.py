@@ -18,7 +18,7 @@ from ponderttt.storage import cache_folder, load_arrays, save_arrays
 from ponderttt.training.language import (
     LanguageTrainingConfig,
     Learner,
-    Method,
+    StepChoice,
     advance_seeds,
     score_seeds,
     start_seeds,
@@ -98,7 +98,7 @@ def key_of(
     )  # fmt: skip
 
 
-def method_of(config: ComparisonConfig, settings: LanguageTrainingConfig, spec: Spec) -> Method:
+def method_of(config: ComparisonConfig, settings: LanguageTrainingConfig, spec: Spec) -> StepChoice:
     """The method's arrays, for every seed and TTT layer."""
     return spec.method(len(config.seeds), len(settings.model.ttt_layer_indices))
 
@@ -128,13 +128,14 @@ def fit(
         range(0, config.steps, AT_ONCE), f"training {name}", -(-config.steps // AT_ONCE)
     ):
         some = order[:, at : at + AT_ONCE]
-        learners, told = advance_seeds(
+        learners, metrics = advance_seeds(
             settings, spec.kind, learners, method, jnp.asarray(inputs[some]),
             jnp.asarray(labels[some]), keys, watch,
         )  # fmt: skip
-        history.append(jax.tree.map(np.asarray, told)._asdict())
+        history.append(jax.tree.map(np.asarray, metrics)._asdict())
     return learners, {
-        field: np.concatenate([told[field] for told in history], axis=1) for field in history[0]
+        field: np.concatenate([metrics[field] for metrics in history], axis=1)
+        for field in history[0]
     }
 
 

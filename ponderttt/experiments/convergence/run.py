@@ -34,7 +34,7 @@ ASCENTS = (1, 4)
 """Steps of the sign-flip control where nothing was trained for it."""
 
 
-class Way(NamedTuple):
+class Condition(NamedTuple):
     """One way to read: an adapter, what it was trained with, and the steps that it takes."""
 
     objective: str
@@ -60,8 +60,8 @@ def run(config: ConvergenceConfig) -> Result:
         budget=CHUNK_ACTIONS.costs[1], count=max(1, config.train_documents // 8),
     )  # fmt: skip
     assert isinstance(ready.adapter, NextToken)
-    ways = list(_ways(config, ready.adapter, layers))
-    outer = _read(reader, config, ways, test)
+    conditions = list(_conditions(config, ready.adapter, layers))
+    outer = _read(reader, config, conditions, test)
     return Result(
         name="convergence",
         config=dataclasses.asdict(config),
@@ -120,50 +120,52 @@ def _steady_rate(lm: TransformerLM, config: ConvergenceConfig, training: Texts) 
     return float(0.5 * np.min(bounds))
 
 
-def _ways(
+def _conditions(
     config: ConvergenceConfig, next_token: NextToken, layers: dict[str, TTTLayer]
-) -> Iterator[Way]:
+) -> Iterator[Condition]:
     steps = (0, *config.k_values)
-    yield Way("reconstruction", "rate 0", "descent", Reconstruction.of(layers["rate 0"]), 0)
-    yield from (Way("next_token", "", "descent", next_token, k) for k in steps)
+    yield Condition("reconstruction", "rate 0", "descent", Reconstruction.of(layers["rate 0"]), 0)
+    yield from (Condition("next_token", "", "descent", next_token, k) for k in steps)
     uphill = dataclasses.replace(next_token, rate=-next_token.rate)
-    yield from (Way("next_token", "", "ascent", uphill, k) for k in ASCENTS)
+    yield from (Condition("next_token", "", "ascent", uphill, k) for k in ASCENTS)
     for trained in ("K = 1", "K = 4"):
         adapter = Reconstruction.of(layers[trained])
-        yield from (Way("reconstruction", trained, "descent", adapter, k) for k in steps)
+        yield from (Condition("reconstruction", trained, "descent", adapter, k) for k in steps)
         uphill = Reconstruction.of(layers[trained], scale=-1.0)
-        yield from (Way("reconstruction", trained, "ascent", uphill, k) for k in ASCENTS)
+        yield from (Condition("reconstruction", trained, "ascent", uphill, k) for k in ASCENTS)
     trained = "ascent, K = 1"
     uphill = Reconstruction.of(layers[trained], scale=-1.0)
-    yield from (Way("reconstruction", trained, "ascent", uphill, k) for k in steps)
+    yield from (Condition("reconstruction", trained, "ascent", uphill, k) for k in steps)
     plain = layers["plain, K = 1"]
     adapter = Reconstruction.of(plain)
-    yield from (Way("plain", "K = 1", "descent", adapter, k) for k in steps)
-    yield Way("plain", "K = 1", "descent", ReconstructionLimit.of(plain), np.inf)
+    yield from (Condition("plain", "K = 1", "descent", adapter, k) for k in steps)
+    yield Condition("plain", "K = 1", "descent", ReconstructionLimit.of(plain), np.inf)
 
 
-def _read(reader: Reader, config: ConvergenceConfig, ways: list[Way], test: Texts) -> pd.DataFrame:
+def _read(
+    reader: Reader, config: ConvergenceConfig, conditions: list[Condition], test: Texts
+) -> pd.DataFrame:
     """One row per (document, way): its loss, and the inner loss before each unit was learned."""
     most = sorted({0, *config.k_values, *ASCENTS})
     actions = ActionSpace(
         tuple(f"K{k}" for k in most), tuple(most), tuple(1.0 + 2 * k for k in most)
     )
-    pairs = [(i, way) for i in range(len(test)) for way in ways]
+    pairs = [(i, condition) for i in range(len(test)) for condition in conditions]
     rows = []
-    for i, way in track(pairs, "reading test text", len(pairs)):
+    for i, condition in track(pairs, "reading test text", len(pairs)):
         # Certain of one action: which one is data, so that all K share a compiled program.
-        taken = 1 if np.isinf(way.steps) else int(way.steps)
+        taken = 1 if np.isinf(condition.steps) else int(condition.steps)
         policy = RandomPolicy(jnp.eye(len(most))[most.index(taken)], actions)
-        arrays = reader.read(way.adapter, policy, test.corpus, i)
+        arrays = reader.read(condition.adapter, policy, test.corpus, i)
         rows.append(
             {
                 "source": test.sources[i],
                 "path": test.paths[i],
                 "document": i,
-                "objective": way.objective,
-                "trained": way.trained,
-                "direction": way.direction,
-                "steps": way.steps,
+                "objective": condition.objective,
+                "trained": condition.trained,
+                "direction": condition.direction,
+                "steps": condition.steps,
                 "loss": tuning.document_loss(arrays),
                 "inner_loss": float(arrays["inner_loss"].mean()),
             }

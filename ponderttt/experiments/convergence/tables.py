@@ -75,10 +75,10 @@ def with_gain(outer: pd.DataFrame) -> pd.DataFrame:
 def gains(outer: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """Loss and gain of every way with its interval by document, all sources weighing the same."""
     rows = []
-    for way, group in with_gain(outer).groupby(WAY, sort=False, dropna=False):
+    for condition, group in with_gain(outer).groupby(WAY, sort=False, dropna=False):
         interval = interval_by_source(group["gain"], group["source"], seed=seed)
         rows.append(
-            dict(zip(WAY, way, strict=True))
+            dict(zip(WAY, condition, strict=True))
             | {"loss": group.groupby("source")["loss"].mean().mean()}
             | {"inner_loss": group.groupby("source")["inner_loss"].mean().mean()}
             | {"gain": interval.mean}

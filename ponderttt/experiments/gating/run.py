@@ -7,7 +7,7 @@ import pandas as pd
 
 from ponderttt.allocation import candidates as methods
 from ponderttt.allocation import equal_cost
-from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.unit_costs import unit_costs
 from ponderttt.experiments.gating import tables
 from ponderttt.experiments.gating.config import GatingConfig
@@ -18,16 +18,16 @@ from ponderttt.result import Result
 def run(config: GatingConfig) -> Result:
     """Calibrate every signal at every cost, on every stream; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
-    settings = list(config.settings(lm))
+    tasks = list(config.tasks(lm))
 
-    def each(make: Callable[[Setting], pd.DataFrame]) -> pd.DataFrame:
-        return pd.concat([make(setting) for setting in settings], ignore_index=True)
+    def each(make: Callable[[AllocationTask], pd.DataFrame]) -> pd.DataFrame:
+        return pd.concat([make(task) for task in tasks], ignore_index=True)
 
-    found = {setting.stream: methods.contest(setting, methods.SIGNALS) for setting in settings}
+    found = {task.stream: methods.contest(task, methods.SIGNALS) for task in tasks}
     curves = {stream: equal_cost.curves(tried) for stream, tried in found.items()}
     documents = each(
         lambda s: equal_cost.documents(
-            s, equal_cost.at(curves[s.stream], config.budgets), curves[s.stream]["control"]
+            s, equal_cost.interpolate(curves[s.stream], config.budgets), curves[s.stream]["control"]
         )
     )
     return Result(
@@ -41,13 +41,13 @@ def run(config: GatingConfig) -> Result:
             "signals": each(lambda s: tables.signals(s, seed=config.seed)),
             "calibration": each(tables.calibration),
             "drift": each(tables.drift),
-            "unit_costs": unit_costs(lm, settings[0]),
+            "unit_costs": unit_costs(lm, tasks[0]),
             "tuning": each(lambda s: s.tuned.assign(stream=s.stream)),
         },
         scalars={
-            "test_documents": equal_cost.count(documents),
+            "test_documents": equal_cost.num_documents(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },
-        meta={"sources": {setting.stream: setting.test.texts.record for setting in settings}},
+        meta={"sources": {task.stream: task.test.texts.record for task in tasks}},
     )

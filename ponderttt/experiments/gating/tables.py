@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import oracle
-from ponderttt.allocation.candidates import deciding, returns
-from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.candidates import decision_episode
+from ponderttt.allocation.stream import AllocationTask
 from ponderttt.environment.tree import path_nodes
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.policies import EMAGate
@@ -20,19 +20,19 @@ SHARE = 0.5
 """Of the units that the gate whose drift is shown aims at."""
 
 
-def signals(setting: Setting, *, seed: int) -> pd.DataFrame:
+def signals(task: AllocationTask, *, seed: int) -> pd.DataFrame:
     """Rank correlation of each signal with what UPDATE_1 truly gains, where all units take it.
 
     Over the units with a decision, by kind of text and over all; intervals by whole documents.
     The mean of each position in the document is taken off both: fewer units are left to gain on
     later, and losses fall, whatever the text.
     """
-    part = setting.test
-    seen = deciding(part)
-    nodes = path_nodes(np.full(setting.units, UPDATE))[:-1]
+    part = task.test
+    seen = decision_episode(part)
+    nodes = path_nodes(np.full(task.units, UPDATE))[:-1]
     targets = {
         "the next unit": oracle.step_gains(part.tree)[:, nodes, UPDATE],
-        "the rest of the document": returns(part.tree)[:, nodes, UPDATE],
+        "the rest of the document": skip_continuation_gains(part.tree)[:, nodes, UPDATE],
     }
     values: dict[str, Any] = {
         name.replace("_", " "): kind.of_episode(seen) for name, kind in HEURISTICS.items()
@@ -45,7 +45,7 @@ def signals(setting: Setting, *, seed: int) -> pd.DataFrame:
             for source in [*dict.fromkeys(part.texts.sources), "all"]:
                 here = np.ones(len(part), bool) if source == "all" else sources == source
                 first = int(signal == "change of loss")  # the first unit has none before it
-                clusters = np.repeat(np.arange(here.sum()), setting.units - 1 - first)
+                clusters = np.repeat(np.arange(here.sum()), task.units - 1 - first)
                 x, y = (each[here] - each[here].mean(axis=0) for each in (np.asarray(value), gain))
                 found = spearman_interval(
                     x[:, first:].reshape(-1),
@@ -54,33 +54,33 @@ def signals(setting: Setting, *, seed: int) -> pd.DataFrame:
                     seed,
                     resamples=200,
                 )
-                row = {"stream": setting.stream, "target": target, "signal": signal}
+                row = {"stream": task.stream, "target": target, "signal": signal}
                 rows.append(row | {"source": source} | found._asdict())
     return pd.DataFrame(rows)
 
 
-def calibration(setting: Setting) -> pd.DataFrame:
+def calibration(task: AllocationTask) -> pd.DataFrame:
     """The mix that thresholds give on test documents, where validation's was the target."""
     rows = []
     for name, kind in HEURISTICS.items():
-        policy = kind.calibrate(deciding(setting.validation), DEFAULT_MIX)
-        taken = np.asarray(deciding(setting.test, policy).action)
+        policy = kind.calibrate(decision_episode(task.validation), DEFAULT_MIX)
+        taken = np.asarray(decision_episode(task.test, policy).action)
         for a, action in enumerate(CHUNK_ACTIONS.names):
             share = float((taken == a).mean())
-            rows.append((setting.stream, name.replace("_", " "), action, DEFAULT_MIX[a], share))
+            rows.append((task.stream, name.replace("_", " "), action, DEFAULT_MIX[a], share))
     return pd.DataFrame(rows, columns=["stream", "signal", "action", "target", "share"])
 
 
-def drift(setting: Setting) -> pd.DataFrame:
+def drift(task: AllocationTask) -> pd.DataFrame:
     """The inner-loss gate's threshold before each test document, and its running share."""
-    losses = np.asarray(deciding(setting.validation).inner_loss)
+    losses = np.asarray(decision_episode(task.validation).inner_loss)
     gate = EMAGate.calibrate(losses, target=SHARE)
-    seen = deciding(setting.test, gate)
+    seen = decision_episode(task.test, gate)
     follow = jax.jit(lambda gate, episode: gate.following(episode))
     rows = []
-    for i, source in enumerate(setting.test.texts.sources):
+    for i, source in enumerate(task.test.texts.sources):
         updated = float((np.asarray(seen.action[i]) > 0).mean())
-        rows.append((setting.stream, i, source, float(gate.threshold), float(gate.share), updated))
+        rows.append((task.stream, i, source, float(gate.threshold), float(gate.share), updated))
         gate = follow(gate, Episode(*(leaf[i : i + 1] for leaf in seen)))
     columns = ["stream", "document", "source", "threshold", "running_share", "updated"]
     return pd.DataFrame(rows, columns=columns)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import oracle
-from ponderttt.allocation.calibration import Calibrated, Outcome, play
-from ponderttt.allocation.equal_cost import Curve, count
-from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.calibration import Calibrated, Outcome, evaluate
+from ponderttt.allocation.equal_cost import Curve, num_documents
+from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.tree import path_nodes
 from ponderttt.experiments.oracle import tables
@@ -29,7 +29,7 @@ PRICES = (0.0, *np.geomspace(1e-4, 0.1, 31).tolist(), 100.0)
 class Searched(NamedTuple):
     """One stream: its setting, and what is known of its test documents."""
 
-    setting: Setting
+    task: AllocationTask
     fixed: dict[str, Outcome]
     found: oracle.Found
     ahead: Curve
@@ -46,7 +46,7 @@ def run(config: OracleConfig) -> Result:
     """Read every stream's test documents in every way; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     tokens = token_level.run(config.tokens())
-    searched = [_search(setting, config) for setting in config.settings(lm)]
+    searched = [_search(task, config) for task in config.tasks(lm)]
 
     def each(make: Callable[[Searched], pd.DataFrame]) -> pd.DataFrame:
         return pd.concat([make(one) for one in searched], ignore_index=True)
@@ -65,32 +65,32 @@ def run(config: OracleConfig) -> Result:
             "correlations": each(lambda one: tables.correlations(one, budgets, seed=seed)),
             "one_step": each(lambda one: tables.one_step(one, budgets)),
             "controls": each(tables.controls),
-            "tuning": each(lambda one: one.setting.tuned.assign(stream=one.setting.stream)),
+            "tuning": each(lambda one: one.task.tuned.assign(stream=one.task.stream)),
             **{name: table for name, table in tokens.items() if name != "tokens"},
         },
         scalars={
-            "test_documents": count(documents),
+            "test_documents": num_documents(documents),
             "allocations": int(searched[0].found.loss.shape[1]),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },
-        meta={"sources": {one.setting.stream: one.setting.test.texts.record for one in searched}},
+        meta={"sources": {one.task.stream: one.task.test.texts.record for one in searched}},
     )
 
 
-def _search(setting: Setting, config: OracleConfig) -> Searched:
-    tree = setting.test.tree
-    fixed = {name: play(setting.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
-    tried = uninformed(setting, config.budgets)
+def _search(task: AllocationTask, config: OracleConfig) -> Searched:
+    tree = task.test.tree
+    fixed = {name: evaluate(task.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
+    tried = uninformed(task, config.budgets)
     controls = {b: [each for each in tried if each.budget == b] for b in config.budgets}
     # The path on which every unit takes UPDATE_1.
     update = CHUNK_ACTIONS.position("UPDATE_1")
-    nodes = path_nodes(np.full(setting.units, update))[:-1]
-    features = setting.features(setting.test)
+    nodes = path_nodes(np.full(task.units, update))[:-1]
+    features = task.features(task.test)
     greedy = oracle.one_step(tree, PRICES)
     taken = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(greedy.action)].sum(axis=-1)
-    ahead = Curve(*(np.asarray(x).T / setting.units for x in (greedy.loss, greedy.cost, taken)))
+    ahead = Curve(*(np.asarray(x).T / task.units for x in (greedy.loss, greedy.cost, taken)))
     return Searched(
-        setting, fixed, oracle.everything(tree), ahead,
+        task, fixed, oracle.exhaustive(tree), ahead,
         oracle.step_gains(tree)[:, nodes], np.asarray(features[:, jnp.asarray(nodes)]), controls,
     )  # fmt: skip

@@ -26,18 +26,18 @@ def documents(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
 
     The budget is what the control really cost on these documents.
     """
-    texts, units = searched.setting.test.texts, searched.setting.units
+    texts, units = searched.task.test.texts, searched.task.units
     frames = []
     for budget in budgets:
         control = searched.controls[budget][0]
         outcome = control.test
         spent = float(outcome.cost.mean())
         best = oracle.at_budget(searched.found, spent, units)
-        greedy = searched.ahead.at(spent)
+        greedy = searched.ahead.interpolate(spent)
         frames.append(
             pd.DataFrame(
                 {
-                    "stream": searched.setting.stream,
+                    "stream": searched.task.stream,
                     "source": texts.sources,
                     "path": texts.paths,
                     "document": np.arange(len(texts)),
@@ -84,13 +84,13 @@ def available(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
 
 def frontier(searched: "Searched") -> pd.DataFrame:
     """Mean loss against mean cost: the oracle, one-step search, every control, every action."""
-    texts, units = searched.setting.test.texts, searched.setting.units
+    texts, units = searched.task.test.texts, searched.task.units
     rows: list[tuple] = []
     for budget in FRONTIER:
         chosen = oracle.at_budget(searched.found, budget, units)
         cost = float(chosen.cost.mean() / units)
         rows.append(("oracle", budget, cost, by_source(chosen.loss / units, texts)))
-        if np.isfinite(ahead := searched.ahead.at(budget).loss).all():
+        if np.isfinite(ahead := searched.ahead.interpolate(budget).loss).all():
             rows.append(("one step", budget, budget, by_source(ahead, texts)))
     for name, outcome in searched.fixed.items():
         rows.append((name, np.nan, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
@@ -98,14 +98,14 @@ def frontier(searched: "Searched") -> pd.DataFrame:
         outcome = control.test
         rows.append(("control", budget, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
     return pd.DataFrame(rows, columns=["method", "budget", "cost", "loss"]).assign(
-        stream=searched.setting.stream
+        stream=searched.task.stream
     )
 
 
 def fixed(searched: "Searched", *, seed: int) -> pd.DataFrame:
     """Gain over SKIP of each action on every unit, by kind of text."""
-    texts, skip = searched.setting.test.texts, searched.fixed["SKIP"].loss
-    stream = searched.setting.stream
+    texts, skip = searched.task.test.texts, searched.fixed["SKIP"].loss
+    stream = searched.task.stream
     rows = []
     for name, outcome in searched.fixed.items():
         gain = pd.Series(skip - outcome.loss)
@@ -122,7 +122,7 @@ def fixed(searched: "Searched", *, seed: int) -> pd.DataFrame:
 
 def allocations(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
     """How often the oracle takes each action, by source and position in the document."""
-    texts, units = searched.setting.test.texts, searched.setting.units
+    texts, units = searched.task.test.texts, searched.task.units
     frames = []
     for budget in budgets:
         spent = float(searched.controls[budget][0].test.cost.mean())
@@ -133,7 +133,7 @@ def allocations(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFram
             frames.append(
                 pd.DataFrame(
                     {
-                        "stream": searched.setting.stream,
+                        "stream": searched.task.stream,
                         "budget": budget,
                         "source": source,
                         "unit": n.reshape(-1),
@@ -152,7 +152,7 @@ def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int)
     position is taken off both, and features that tell nothing else are left out; intervals by
     whole documents. Features are those seen where every unit takes UPDATE_1.
     """
-    units = searched.setting.units
+    units = searched.task.units
     features = searched.signals
     budget = budgets[len(budgets) // 2]
     spent = float(searched.controls[budget][0].test.cost.mean())
@@ -170,7 +170,7 @@ def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int)
             if np.abs(x).max() < 1e-5:
                 continue
             found = spearman_interval(x.reshape(-1), y, clusters, seed, resamples=200)
-            stream = searched.setting.stream
+            stream = searched.task.stream
             rows.append({"stream": stream, "target": target, "feature": name} | found._asdict())
     return pd.DataFrame(rows)
 
@@ -178,10 +178,10 @@ def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int)
 def one_step(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
     """The separable bound, nats a token: what one-step gains would be worth by themselves."""
     gains = searched.gains.reshape(-1, len(CHUNK_ACTIONS.names))
-    setting, deciding = searched.setting, 1 - 1 / searched.setting.units
-    stream = searched.setting.stream
+    task, deciding = searched.task, 1 - 1 / searched.task.units
+    stream = searched.task.stream
     rows = [
-        (stream, budget, deciding * oracle.separable_gain(gains, decision_budget(setting, budget)))
+        (stream, budget, deciding * oracle.separable_gain(gains, decision_budget(task, budget)))
         for budget in budgets
     ]
     return pd.DataFrame(rows, columns=["stream", "budget", "gain"])
@@ -190,4 +190,4 @@ def one_step(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
 def controls(searched: "Searched") -> pd.DataFrame:
     """The uninformed policies tried at each budget on validation documents."""
     found = [each for tried in searched.controls.values() for each in tried]
-    return points(found, searched.setting)
+    return points(found, searched.task)

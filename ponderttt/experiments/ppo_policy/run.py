@@ -7,7 +7,7 @@ import pandas as pd
 from ponderttt.allocation import candidates as methods
 from ponderttt.allocation import equal_cost
 from ponderttt.allocation.learned import Learned, learn
-from ponderttt.allocation.stream import Setting
+from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.unit_costs import unit_costs
 from ponderttt.experiments.ppo_policy import tables
 from ponderttt.experiments.ppo_policy.config import PPOPolicyConfig
@@ -23,10 +23,10 @@ PEERS = (methods.GATE, methods.BANDIT)
 def run(config: PPOPolicyConfig) -> Result:
     """Learn at every budget on every stream; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
-    settings = list(config.settings(lm))
-    learned = {s.stream: _learn_all(s, config) for s in settings}
-    found = {s.stream: methods.contest(s, PEERS) for s in settings}
-    main = settings[0]
+    tasks = list(config.tasks(lm))
+    learned = {s.stream: _learn_all(s, config) for s in tasks}
+    found = {s.stream: methods.contest(s, PEERS) for s in tasks}
+    main = tasks[0]
     middle = config.budgets[len(config.budgets) // 2]
     velocity = learn(main, middle, config.learning, pid=PIDConfig(form="velocity"))
     ablated = {
@@ -34,20 +34,20 @@ def run(config: PPOPolicyConfig) -> Result:
         for group in track(list(GROUPS), f"{main.stream}: ablations", len(GROUPS))
     }
     each_document = []
-    for s in settings:
+    for s in tasks:
         curves = equal_cost.curves(found[s.stream])
         ppo = {each.budget: tables.mean_outcome(each) for each in learned[s.stream]}
-        at = equal_cost.at(curves, config.budgets) | {"PPO": ppo}
+        at = equal_cost.interpolate(curves, config.budgets) | {"PPO": ppo}
         each_document.append(equal_cost.documents(s, at, curves["control"]))
     documents = pd.concat(each_document, ignore_index=True)
-    every = [(s, each) for s in settings for each in learned[s.stream]]
+    every = [(s, each) for s in tasks for each in learned[s.stream]]
     return Result(
         name="ppo_policy",
         config=dataclasses.asdict(config),
         tables={
-            "points": pd.concat([equal_cost.points(found[s.stream], s) for s in settings]),
+            "points": pd.concat([equal_cost.points(found[s.stream], s) for s in tasks]),
             "learned": pd.concat([tables.learned(s, each) for s, each in every]),
-            "frontier": pd.concat([equal_cost.frontier(s) for s in settings]),
+            "frontier": pd.concat([equal_cost.frontier(s) for s in tasks]),
             "documents": documents,
             "gaps": equal_cost.gaps(documents, seed=config.seed),
             "versus": tables.versus(documents, seed=config.seed),
@@ -58,21 +58,21 @@ def run(config: PPOPolicyConfig) -> Result:
             ),
             "ablation": tables.ablation(main, ablated, documents, seed=config.seed),
             "strip": tables.strip(main, _at(learned[main.stream], middle), lm.tokenizer_name),
-            "unit_costs": unit_costs(lm, settings[0]),
-            "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in settings]),
+            "unit_costs": unit_costs(lm, tasks[0]),
+            "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in tasks]),
         },
         scalars={
-            "test_documents": equal_cost.count(documents),
+            "test_documents": equal_cost.num_documents(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
         },
-        meta={"sources": {s.stream: s.test.texts.record for s in settings}},
+        meta={"sources": {s.stream: s.test.texts.record for s in tasks}},
     )
 
 
-def _learn_all(setting: Setting, config: PPOPolicyConfig) -> list[Learned]:
-    budgets = track(config.budgets, f"{setting.stream}: learning", len(config.budgets))
-    return [learn(setting, budget, config.learning) for budget in budgets]
+def _learn_all(task: AllocationTask, config: PPOPolicyConfig) -> list[Learned]:
+    budgets = track(config.budgets, f"{task.stream}: learning", len(config.budgets))
+    return [learn(task, budget, config.learning) for budget in budgets]
 
 
 def _at(learned: list[Learned], budget: float) -> Learned:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ponderttt.allocation.calibration import Outcome, play
+from ponderttt.allocation.calibration import Outcome, evaluate
 from ponderttt.allocation.equal_cost import Curve
 from ponderttt.allocation.gap import budget_error, gap_captured
-from ponderttt.allocation.learned import AROUND, Learned, hard
-from ponderttt.allocation.stream import Setting, by_source
+from ponderttt.allocation.learned import AROUND, Learned
+from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.data import get_tokenizer
 from ponderttt.environment.tree import path_nodes
 from ponderttt.evaluation.paired import holm, paired_test
@@ -27,7 +27,7 @@ QUANTITIES = (
 
 def outcomes(learned: Learned) -> list[Outcome]:
     """What each seed got on the test documents at exactly the budget, on its own cost curve."""
-    return [Curve(*seed).at(learned.budget) for seed in zip(*learned.test, strict=True)]
+    return [Curve(*seed).interpolate(learned.budget) for seed in zip(*learned.test, strict=True)]
 
 
 def mean_outcome(learned: Learned) -> Outcome:
@@ -35,40 +35,40 @@ def mean_outcome(learned: Learned) -> Outcome:
     return Outcome(*(np.mean(each, axis=0) for each in zip(*outcomes(learned), strict=True)))
 
 
-def learned(setting: Setting, each: Learned) -> pd.DataFrame:
+def learned(task: AllocationTask, each: Learned) -> pd.DataFrame:
     """A row for each seed and point of its cost curve."""
     rows = []
     for s, (cost, loss) in enumerate(zip(each.test.cost, each.test.loss, strict=True)):
         for p, around in enumerate(AROUND):
             rows.append(
                 {
-                    "stream": setting.stream,
+                    "stream": task.stream,
                     "budget": each.budget,
                     "seed": s,
                     "target": around * each.budget,
                     "validation_cost": float(each.validation.cost[s, p].mean()),
                     "cost": float(cost[p].mean()),
-                    "loss": by_source(loss[p], setting.test.texts),
+                    "loss": by_source(loss[p], task.test.texts),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFrame:
+def seeds(task: AllocationTask, each: Learned, documents: pd.DataFrame) -> pd.DataFrame:
     """A row for each seed: the gap that it captures, and how it keeps the budget.
 
     `trained_cost` is the mean over the last quarter of training, `cost` that on the test documents,
     `hard_cost` the same under the hard account, and `violations` the units that overdrew it; gains
     are over SKIP.
     """
-    control, best = (_of(documents, setting.stream, each.budget, m) for m in ("control", "oracle"))
-    sources = np.asarray(setting.test.texts.sources)
-    units, count = setting.units, each.history.cost.shape[-1]
+    control, best = (_of(documents, task.stream, each.budget, m) for m in ("control", "oracle"))
+    sources = np.asarray(task.test.texts.sources)
+    units, count = task.units, each.history.cost.shape[-1]
     decisions = np.asarray(each.history.cost)[:, -max(1, count // 4) :].mean(axis=-1)
     trained = (decisions * (units - 1) + CHUNK_ACTIONS.costs[0]) / units
-    read = hard(each, setting, setting.test)
+    read = run_with_hard_budget(each, task, task.test)
     under = np.asarray(read.cost, float)  # S B N
-    skip = play(setting.test, UniformPolicy("SKIP")).loss
+    skip = evaluate(task.test, UniformPolicy("SKIP")).loss
     hard_gain = skip - np.asarray(read.nll, float).mean(axis=-1)  # S B
     spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
     paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)
@@ -77,7 +77,7 @@ def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFr
         cost = float(each.test.cost[s, HERE].mean())
         rows.append(
             {
-                "stream": setting.stream,
+                "stream": task.stream,
                 "budget": each.budget,
                 "seed": s,
                 "share": gap_captured(loss, control, best, sources).share,
@@ -86,9 +86,9 @@ def seeds(setting: Setting, each: Learned, documents: pd.DataFrame) -> pd.DataFr
                 "validation_cost": float(each.validation.cost[s, HERE].mean()),
                 "cost": cost,
                 "error": budget_error(cost, each.budget),
-                "gain": by_source(skip - loss, setting.test.texts),
+                "gain": by_source(skip - loss, task.test.texts),
                 "hard_cost": float(under[s].mean()),
-                "hard_gain": by_source(hard_gain[s], setting.test.texts),
+                "hard_gain": by_source(hard_gain[s], task.test.texts),
                 "violations": int((spent[s] > paid_in + 1e-3).sum()),
             }
         )
@@ -120,7 +120,7 @@ def versus(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return table.assign(p_holm=holm(table["p"].to_numpy()))
 
 
-def history(setting: Setting, each: Learned, form: str) -> pd.DataFrame:
+def history(task: AllocationTask, each: Learned, form: str) -> pd.DataFrame:
     """Every recorded quantity: a row for each seed and iteration. Costs are of the decisions."""
     shape = each.history.cost.shape
     seed, iteration = (index.reshape(-1) for index in np.indices(shape))
@@ -130,7 +130,7 @@ def history(setting: Setting, each: Learned, form: str) -> pd.DataFrame:
     mix = np.asarray(each.history.action_mix).reshape(-1, len(CHUNK_ACTIONS.names)).round(5)
     return pd.DataFrame(
         {
-            "stream": setting.stream,
+            "stream": task.stream,
             "budget": each.budget,
             "form": form,
             "seed": seed,
@@ -142,38 +142,38 @@ def history(setting: Setting, each: Learned, form: str) -> pd.DataFrame:
 
 
 def ablation(
-    setting: Setting, ablated: Mapping[str, Learned], documents: pd.DataFrame, *, seed: int
+    task: AllocationTask, ablated: Mapping[str, Learned], documents: pd.DataFrame, *, seed: int
 ) -> pd.DataFrame:
     """The gap captured without each group of features, and what is lost by it, mean over seeds."""
     budget = next(iter(ablated.values())).budget
     full, control, best = (
-        _of(documents, setting.stream, budget, method) for method in ("PPO", "control", "oracle")
+        _of(documents, task.stream, budget, method) for method in ("PPO", "control", "oracle")
     )
-    sources = np.asarray(setting.test.texts.sources)
+    sources = np.asarray(task.test.texts.sources)
     rows = []
     losses = {group: mean_outcome(each).loss for group, each in ablated.items()}
     for group, loss in {"none": full, **losses}.items():
         gap = gap_captured(loss, control, best, sources, seed=seed)
         lost = interval_by_source(pd.Series(loss - full), pd.Series(sources), seed=seed)
         rows.append(
-            {"stream": setting.stream, "budget": budget, "without": group}
+            {"stream": task.stream, "budget": budget, "without": group}
             | gap._asdict()
             | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
         )
     return pd.DataFrame(rows)
 
 
-def strip(setting: Setting, each: Learned, tokenizer_name: str) -> pd.DataFrame:
+def strip(task: AllocationTask, each: Learned, tokenizer_name: str) -> pd.DataFrame:
     """What seed 0 does with one test document of each source, with its text; a row a unit."""
-    part = setting.test
+    part = task.test
     tokenizer = get_tokenizer(tokenizer_name)
-    episode = hard(each, setting, part)
+    episode = run_with_hard_budget(each, task, part)
     tree = np.asarray(part.tree.token_nll)
-    skip = tree[:, path_nodes(np.zeros(setting.units, int))]
+    skip = tree[:, path_nodes(np.zeros(task.units, int))]
     tokens = np.asarray(part.texts.corpus.documents.tokens)
     rows = []
     for i in part.texts.first_of_each(1):
-        for n in range(setting.units):
+        for n in range(task.units):
             action = CHUNK_ACTIONS.names[int(episode.action[0, i, n])]
             rows.append(
                 {

@@ -45,7 +45,7 @@ Allocate = Callable[[Context, PRNGKeyArray], Allocation]
 """Decides the steps of a TTT layer."""
 
 
-class Reading(NamedTuple):
+class ForwardOutput(NamedTuple):
     """The last hidden state, after the final norm, and what each TTT layer was told."""
 
     hidden: Float[Array, "B T D"]
@@ -145,7 +145,9 @@ class IterativeTransformerTTT(nnx.Module):
         """How many trainable parameters the model has."""
         return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(nnx.state(self, nnx.Param)))
 
-    def read(self, input_ids: Int[Array, "B T"], allocate: Allocate, key: PRNGKeyArray) -> Reading:
+    def read(
+        self, input_ids: Int[Array, "B T"], allocate: Allocate, key: PRNGKeyArray
+    ) -> ForwardOutput:
         """Read documents; `allocate` decides at each TTT layer, by a key of its own."""
         length = input_ids.shape[1]
         if length > self.config.max_length:
@@ -155,19 +157,19 @@ class IterativeTransformerTTT(nnx.Module):
             )
         h = jnp.take(self.embedding[...], input_ids, axis=0) + self.positions[...][None, :length]
         h = h * self.config.hidden_dim**0.5
-        told: list[Allocation] = []
+        allocations: list[Allocation] = []
         for block in self.blocks:
             x = rms_norm(h, block.mixer_scale[...])
             if isinstance(block.mixer, TTTMixer):
-                here = jax.random.fold_in(key, len(told))
-                before = told[-1] if told else None
-                context = Context(self, block.mixer, h, x, input_ids, before, len(told))
-                told.append(allocate(context, here))
-                h = h + block.mixer(x, told[-1])
+                here = jax.random.fold_in(key, len(allocations))
+                before = allocations[-1] if allocations else None
+                context = Context(self, block.mixer, h, x, input_ids, before, len(allocations))
+                allocations.append(allocate(context, here))
+                h = h + block.mixer(x, allocations[-1])
             else:
                 h = h + block.mixer(x)
             h = block.mlp(h)
-        return Reading(rms_norm(h, self.final_scale[...]), tuple(told))
+        return ForwardOutput(rms_norm(h, self.final_scale[...]), tuple(allocations))
 
     def loss(
         self, hidden: Float[Array, "B T D"], labels: Int[Array, "B T"]
@@ -218,12 +220,14 @@ class IterativeTransformerTTT(nnx.Module):
         options = jnp.asarray(self.config.step_options)
         stats = tuple(
             {
-                "avg_steps": jnp.mean(told.steps),
+                "avg_steps": jnp.mean(allocation.steps),
                 "distribution": jnp.mean(
-                    told.steps[..., None] == options[None, None], axis=(0, 1), dtype=jnp.float32
+                    allocation.steps[..., None] == options[None, None],
+                    axis=(0, 1),
+                    dtype=jnp.float32,
                 ),
             }
-            for told in reading.allocations
+            for allocation in reading.allocations
             if return_stats
         )
         return IterativeOutput(loss, nll, logits, stats, reading.allocations)

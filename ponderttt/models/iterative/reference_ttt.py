@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from ponderttt.errors import InputError
 from ponderttt.inner import FAST_WEIGHTS, Norm
 from ponderttt.inner.dual import dual
-from ponderttt.inner.mini_batch import Rates, Reading, begin, primal
+from ponderttt.inner.mini_batch import DecodeState, Rates, begin, primal
 from ponderttt.inner.objectives import layer_norm
 from ponderttt.models.adapters.ttt_layer import refuse_nan
 
@@ -84,7 +84,7 @@ class ReferenceTTTLayer(nnx.Module):
         initial = jax.vmap(lambda key: init(key, d, 4 * d))(keys)
         self.initial = nnx.Dict({name: nnx.Param(value) for name, value in initial.items()})
 
-    def begin(self, documents: int) -> Reading:
+    def begin(self, documents: int) -> DecodeState:
         """The state at the start of so many documents, leaves of `fast` and `pull` [B, H, ...]."""
         heads = {name: self.initial[name][...] for name in self.initial}
         return begin(
@@ -92,8 +92,8 @@ class ReferenceTTTLayer(nnx.Module):
         )
 
     def __call__(
-        self, hidden: Float[Array, "B T D"], state: Reading | None = None
-    ) -> tuple[Float[Array, "B T D"], Reading]:
+        self, hidden: Float[Array, "B T D"], state: DecodeState | None = None
+    ) -> tuple[Float[Array, "B T D"], DecodeState]:
         """The layer's output for each token, and the state to go on with.
 
         From the start (`state` None) whole mini-batches go through the dual form.

@@ -74,7 +74,7 @@ def _rows(table: pd.DataFrame, actions: list[str], best: str) -> pd.DataFrame:
     """One row a unit: means of each action, and the unit's tokens laid out as lines of text."""
     rows: list[dict] = []
     size = 0
-    for document in _round_robin(table):
+    for document in round_robin(table):
         units = [_unit(row, actions, best) for _, row in document.iterrows()]
         added = len(json.dumps(units, ensure_ascii=False).encode())
         if rows and (size + added > MAX_BYTES or len(rows) + len(units) > renderer.MAX_ROWS):
@@ -84,7 +84,7 @@ def _rows(table: pd.DataFrame, actions: list[str], best: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _round_robin(table: pd.DataFrame) -> list[pd.DataFrame]:
+def round_robin(table: pd.DataFrame) -> list[pd.DataFrame]:
     """The documents, the first of every source before the second of any."""
     documents = [units.sort_values("unit") for _, units in table.groupby(["source", "path"])]
     turns = Counter[str]()
