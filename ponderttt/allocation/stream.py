@@ -105,7 +105,7 @@ class AllocationConfig:
             )
         check_budgets(self.budgets, self.units)
 
-    def tasks(self, lm: TransformerLM) -> Iterator["Setting"]:
+    def tasks(self, lm: TransformerLM) -> Iterator["AllocationTask"]:
         """Every stream, made ready."""
         for stream in self.streams:
             yield prepare(

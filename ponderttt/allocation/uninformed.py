@@ -14,6 +14,7 @@ from ponderttt.allocation.calibration import (
     always,
     best_first,
     decision_budget,
+    expected_outcome,
 )
 from ponderttt.allocation.stream import AllocationTask, Split
 from ponderttt.policies import (

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from ponderttt.inner.fast_weights import (
     Fast,
+    add_outer,
     add_outer_vjp,
     apply_linear,
     gelu_and_slope,

@@ -20,6 +20,7 @@ from ponderttt.inner.descent import Order
 from ponderttt.inner.fast_weights import (
     FAST_WEIGHTS,
     Fast,
+    add_outer,
     add_outer_vjp,
     gelu_and_slope,
 )

@@ -121,7 +121,7 @@ def test_every_method_is_calibrated_on_validation_documents(task, method):
 
 def test_returns_are_gains_when_skip_follows(task):
     tree = task.test.tree
-    found, nll = methods.returns(tree), np.asarray(tree.nll, float)
+    found, nll = methods.skip_continuation_gains(tree), np.asarray(tree.nll, float)
     for before, a in itertools.product([(), (1,), (3, 2)], (1, 3)):
         node = 0
         for action in before:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from ponderttt.allocation.oracle import at_budget, everything, one_step, separable_gain, step_gains
+from ponderttt.allocation.oracle import at_budget, exhaustive, one_step, separable_gain, step_gains
 from ponderttt.environment.beam import search
 from ponderttt.environment.rollout import rollout
 from ponderttt.environment.tree import read_tree
@@ -38,7 +38,7 @@ def text(batch=2, n=N, seed=0, full=False):
     return Documents(tokens, mask, np.asarray(256))
 
 
-def read(lm, documents, enumerate_allocations):
+def read(lm, documents, ways):
     """Losses and costs [B] of the allocation `ways` [N], by the rollout."""
     policy = SchedulePolicy(jnp.eye(4)[np.asarray(ways)])
     episode = rollout(lm, ADAPTER, policy, documents, key=KEY)
@@ -63,10 +63,10 @@ def tree(lm, full):
 
 
 def test_the_tree_holds_every_allocation(full, tree):
-    _, enumerate_allocations, losses, costs = full
-    found = everything(tree)
+    _, ways, losses, costs = full
+    found = exhaustive(tree)
     for b in range(2):
-        np.testing.assert_array_equal(found.action[b], enumerate_allocations)
+        np.testing.assert_array_equal(found.action[b], ways)
     np.testing.assert_allclose(found.loss, losses, rtol=1e-4)
     np.testing.assert_allclose(found.cost, costs)
 
@@ -108,10 +108,10 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
 
 def test_one_step_ahead_is_the_best_for_the_next_unit(full, tree):
     """Among the ways that agree so far, what loses least on the next unit, price included."""
-    _, enumerate_allocations, losses, costs = full
+    _, ways, losses, costs = full
     prices = (0.0, 0.01)
     found, gains = one_step(tree, prices), step_gains(tree)
-    everywhere = everything(tree)
+    everywhere = exhaustive(tree)
     for b, (i, price) in itertools.product(range(2), enumerate(prices)):
         way = found.action[b, i]
         assert way[0] == np.argmax(gains[b, 0] - price * COSTS)
@@ -127,7 +127,7 @@ def test_one_step_ahead_is_the_best_for_the_next_unit(full, tree):
 def test_the_budget_is_met_at_the_best_mixture(full, tree, budget):
     """Against the linear program over all allocations of both documents."""
     _, _, losses, costs = full
-    chosen = at_budget(everything(tree), budget, N)
+    chosen = at_budget(exhaustive(tree), budget, N)
     solution = linprog(
         losses.reshape(-1),
         A_ub=[costs.reshape(-1)], b_ub=[2 * N * budget],
@@ -178,4 +178,4 @@ def test_a_search_that_cannot_be_is_refused(lm, tree, how, said):
     with pytest.raises(InputError, match="none below 0"):
         one_step(tree, (-1.0,))
     with pytest.raises(InputError, match="infeasible: the least feasible one is 1"):
-        at_budget(everything(tree), 0.5, N)
+        at_budget(exhaustive(tree), 0.5, N)

@@ -120,7 +120,8 @@ def test_jitter_blurs_what_is_seen_and_nothing_else(tree_world):
     params = jax.tree.map(jnp.zeros_like, init_policy(NETWORK, KEY))  # looks at nothing
     plain, blurred = (
         collect_from_tree(
-            PolicyTrainer(PPOConfig(network=NETWORK), documents=6, jitter=j), params, KEY, tree_world
+            PolicyTrainer(PPOConfig(network=NETWORK), documents=6, jitter=j), params, KEY,
+            tree_world,
         )
         for j in (0.0, 0.5)
     )  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import oracle
-from ponderttt.allocation.candidates import decision_episode
+from ponderttt.allocation.candidates import decision_episode, skip_continuation_gains
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.environment.tree import path_nodes
 from ponderttt.evaluation.metrics import spearman_interval

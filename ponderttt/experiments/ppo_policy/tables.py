@@ -8,7 +8,7 @@ import pandas as pd
 from ponderttt.allocation.calibration import Outcome, evaluate
 from ponderttt.allocation.equal_cost import Curve
 from ponderttt.allocation.gap import budget_error, gap_captured
-from ponderttt.allocation.learned import AROUND, Learned
+from ponderttt.allocation.learned import AROUND, Learned, run_with_hard_budget
 from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.data import get_tokenizer
 from ponderttt.environment.tree import path_nodes
