@@ -10,11 +10,12 @@ from ponderttt.bench.peer import peer_process
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better, without_peer
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families import gpt2, llama
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.head import head_nll
 
 LENGTH = 512
-MODELS = {"smollm2-135m": DecoderConfig.smollm2_135m(), "gpt2": DecoderConfig.gpt2()}
+MODELS = {"smollm2-135m": llama.smollm2_135m(), "gpt2": gpt2.gpt2()}
 PEER = "transformers on torch"
 SPEED_BAR, RATE_BAR = 1.5, 0.6
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ponderttt.bench.row import Options, Row, lower_is_better
 from ponderttt.evaluation.timing import interleaved, seconds
-from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families import llama
 from ponderttt.models.head import head_nll
 
 LENGTH = 512
@@ -43,7 +43,7 @@ def rows(options: Options) -> list[Row]:
 
 
 def _arguments():
-    config = DecoderConfig.smollm2_135m()
+    config = llama.smollm2_135m()
     keys = jax.random.split(jax.random.key(0), 3)
     hidden = jax.random.normal(keys[0], (LENGTH, config.width))
     head = 0.02 * jax.random.normal(keys[1], (config.vocab_size, config.width))

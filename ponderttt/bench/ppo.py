@@ -13,7 +13,7 @@ from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import adapt
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import token_losses
-from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families import llama
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy, log_policy
 from ponderttt.policies import ActorCritic, FeatureExtractor, SchedulePolicy
@@ -95,7 +95,7 @@ def _decisions() -> Row:
 def _overhead() -> list[Row]:
     """SmolLM2's shape: the same actions with and without features, policy and entropies."""
     units, length = 8, 256
-    world = _world(TransformerLM.random(DecoderConfig.smollm2_135m()), 1, units, length, 0.0)
+    world = _world(TransformerLM.random(llama.smollm2_135m()), 1, units, length, 0.0)
     policy = ActorCritic(init_policy(PolicyNetworkConfig(), jax.random.key(0)))
     read = partial(
         rollout, world.lm, world.adapter,

@@ -8,7 +8,7 @@ from ponderttt.bench.row import Options, Row, straight_line
 from ponderttt.environment.rollout import rollout
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.adapters.next_token import NextToken
-from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families import llama
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import RandomPolicy
 from ponderttt.types import Documents
@@ -18,7 +18,7 @@ UNITS, LENGTH = 8, 256
 
 def rows(options: Options) -> list[Row]:
     """R^2 of a straight line through (steps taken, seconds), one program for all of them."""
-    lm = TransformerLM.random(DecoderConfig.smollm2_135m())
+    lm = TransformerLM.random(llama.smollm2_135m())
     shape = (1, UNITS, LENGTH)
     tokens = jax.random.randint(jax.random.key(0), shape, 0, lm.config.vocab_size)
     documents = Documents(tokens, jnp.ones(shape, bool), jnp.zeros((), int))

@@ -41,7 +41,8 @@ def forward_flops(config: DecoderConfig, window: int) -> float:
     The two attention products count as computed: every query meets the whole window (a causal mask
     saves nothing in a dense product).
 
-    >>> round(forward_flops(DecoderConfig.gpt2(), 512) / 1e6, 1)
+    >>> from ponderttt.models.decoder.families import gpt2
+    >>> round(forward_flops(gpt2.gpt2(), 512) / 1e6, 1)
     265.9
     """
     width, inner = config.width, config.heads * config.head_dim
@@ -54,7 +55,8 @@ def forward_flops(config: DecoderConfig, window: int) -> float:
 def head_flops(config: DecoderConfig) -> float:
     """FLOPs a token of the head's product, `2 D V`.
 
-    >>> head_flops(DecoderConfig.tiny())
+    >>> from ponderttt.models.decoder.families import llama
+    >>> head_flops(llama.tiny())
     16448
     """
     return 2 * config.width * config.vocab_size
@@ -65,7 +67,8 @@ def score_flops(config: DecoderConfig, *, rank: int | None = None) -> float:
 
     `2 D^2 + 2 D V`; a map of rank r takes `4 D r` for the `2 D^2`.
 
-    >>> score_flops(DecoderConfig.tiny()) - head_flops(DecoderConfig.tiny())
+    >>> from ponderttt.models.decoder.families import llama
+    >>> score_flops(llama.tiny()) - head_flops(llama.tiny())
     2048
     """
     return adapter_flops(config, rank=rank).read + head_flops(config)
@@ -78,7 +81,8 @@ def adapter_step_flops(config: DecoderConfig, *, rank: int | None = None) -> flo
     the outer product of its gradient. With rank r `10 D r` for the `4 D^2`: two products forward,
     three back.
 
-    >>> adapter_step_flops(DecoderConfig.tiny())
+    >>> from ponderttt.models.decoder.families import llama
+    >>> adapter_step_flops(llama.tiny())
     36992
     """
     width = config.width
@@ -88,7 +92,8 @@ def adapter_step_flops(config: DecoderConfig, *, rank: int | None = None) -> flo
 def adapter_flops(config: DecoderConfig, *, rank: int | None = None) -> AdapterFlops:
     """What `NextToken(suffix_blocks=0)` costs on this base.
 
-    >>> adapter_flops(DecoderConfig.tiny(), rank=4)
+    >>> from ponderttt.models.decoder.families import llama
+    >>> adapter_flops(llama.tiny(), rank=4)
     AdapterFlops(read=512, step=34176)
     """
     width = config.width
@@ -155,7 +160,8 @@ def ledgers(
     features together. A unit that `mask` [..., N] leaves out costs nothing. Steps that no action
     takes are an `InputError`.
 
-    >>> ledgers([0, 4, 0], config=DecoderConfig.tiny(), unit=8).nominal.tolist()
+    >>> from ponderttt.models.decoder.families import llama
+    >>> ledgers([0, 4, 0], config=llama.tiny(), unit=8).nominal.tolist()
     [1.0, 12.0, 1.0]
     """
     taken = np.asarray(steps)
@@ -189,7 +195,8 @@ def compute_flops(
 ) -> dict[str, float]:
     """Sums of `ledgers` over all units (same arguments), and model FLOPs `per_token`.
 
-    >>> flops = compute_flops([0, 1, 0, 1], config=DecoderConfig.tiny(), unit=8)
+    >>> from ponderttt.models.decoder.families import llama
+    >>> flops = compute_flops([0, 1, 0, 1], config=llama.tiny(), unit=8)
     >>> flops["nominal"], flops["adapter"], flops["per_token"]
     (8.0, 657408.0, 75904.0)
     """
@@ -222,7 +229,8 @@ def compute_model_flops(
     with TTT layers has parts of its own (`iterative_costs.model_flops`), and says itself what a
     unit, its fast weights and a decision are: the last three arguments are then refused.
 
-    >>> flops = compute_model_flops(DecoderConfig.tiny(), seq_len=256, num_steps=4)
+    >>> from ponderttt.models.decoder.families import llama
+    >>> flops = compute_model_flops(llama.tiny(), seq_len=256, num_steps=4)
     >>> round(flops["adapter"] / 1e6, 2), round(flops["total"] / 1e6, 2)
     (38.4, 68.83)
     """

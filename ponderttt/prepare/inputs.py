@@ -7,7 +7,7 @@ from ponderttt.checks import check_choices
 from ponderttt.data.sources import find_source
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.lm import check_dtype
-from ponderttt.models.decoder.pretrained import check_model
+from ponderttt.models.decoder.weights import check_model
 
 
 def check_common(config: Any) -> None:

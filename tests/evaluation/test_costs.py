@@ -25,17 +25,17 @@ from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
-from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families import gpt2, llama
 from ponderttt.models.decoder.lm import TransformerLM, _logits
 from ponderttt.types import ActionSpace
 
 # One block, since the compiler counts the body of a loop once; one query block, so that no key is
 # left out of the attention products.
 CONFIGS = {
-    "llama": DecoderConfig.llama(
+    "llama": llama.config(
         vocab_size=4096, width=512, layers=1, heads=8, kv_heads=4, hidden=2048, max_positions=128
     ),
-    "gpt2": DecoderConfig.gpt2(vocab_size=4096, width=512, layers=1, heads=8, max_positions=128),
+    "gpt2": gpt2.config(vocab_size=4096, width=512, layers=1, heads=8, max_positions=128),
 }
 
 
@@ -152,7 +152,7 @@ def test_ledgers_of_a_unit_are_what_the_compiler_counts():
 
 
 def test_ledgers_follow_the_action_space_the_adapter_and_the_mask():
-    config = DecoderConfig.tiny()
+    config = llama.tiny()
     space = ActionSpace(("K1", "K8"), (1, 8), (1.0, 8.0))
     result = ledgers(
         [[1, 8], [8, 8]], config=config, unit=2, actions=space, adapter=AdapterFlops(10, 100),
@@ -166,7 +166,7 @@ def test_ledgers_follow_the_action_space_the_adapter_and_the_mask():
 
 
 def test_the_sums():
-    config = DecoderConfig.tiny()
+    config = llama.tiny()
     steps, mask = [[0, 1, 4], [2, 0, 0]], [[True, True, True], [True, False, False]]
     each = ledgers(steps, config=config, unit=8, decision=5.0, mask=mask)
     sums = compute_flops(steps, config=config, unit=8, decision=5.0, mask=mask)
@@ -175,7 +175,7 @@ def test_the_sums():
 
 
 def test_a_models_flops_are_its_ledgers():
-    config = DecoderConfig.tiny()
+    config = llama.tiny()
     flops = compute_model_flops(config, 64, 4, unit=16, decision=5.0)
     whole = ledgers([4] * 4, config=config, unit=16, window=64, decision=5.0)
     assert flops["total"] == pytest.approx(whole.model.sum())
@@ -204,7 +204,7 @@ def test_a_backward_pass_is_two_forward_ones():
 def test_step_flops_of_a_known_model():
     # SmolLM2: twice the head, 4 D V = 113 million, and 1.3 million of the map; a step is about
     # a third of a forward pass, which the nominal cost of a step (2) does not say.
-    config = DecoderConfig.smollm2_135m()
+    config = llama.smollm2_135m()
     assert adapter_flops(config).step == 4 * 576 * 49152 + 4 * 576**2
     assert 0.3 < adapter_flops(config).step / forward_flops(config, 512) < 0.4
 
@@ -222,4 +222,4 @@ def test_step_flops_of_a_known_model():
 )
 def test_bad_input(call, said):
     with pytest.raises(InputError, match=said):
-        call(DecoderConfig.tiny())
+        call(llama.tiny())

@@ -1,14 +1,28 @@
-"""From the tensors of a checkpoint to a decoder's parameters: tables of names and transforms."""
+"""From the tensors of a checkpoint to a decoder's parameters, by a family's table of rules."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.parameters import param_shapes
+
+
+class Weights(NamedTuple):
+    """A configuration, its parameters, the tokenizer they were trained with, and their origin.
+
+    `digest` identifies the parameters: the SHA-256 of the files, or how they were drawn.
+    """
+
+    config: DecoderConfig
+    params: Mapping[str, np.ndarray | jax.Array]
+    tokenizer_name: str
+    digest: str
 
 
 class Rule(NamedTuple):
@@ -29,66 +43,19 @@ def transposed(config: DecoderConfig, array: np.ndarray) -> np.ndarray:
     return array.T
 
 
-def from_interleaved(config: DecoderConfig, array: np.ndarray) -> np.ndarray:
-    """A query or key weight [out, in] whose rotary pairs are (2i, 2i + 1): to (i, i + half)."""
-    pairs = array.reshape(-1, config.head_dim // 2, 2, array.shape[1])
-    return transposed(config, pairs.swapaxes(1, 2).reshape(array.shape))
+def read_safetensors(files: Iterable[Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and float32 values of all tensors; a damaged file is an `InputError`."""
+    from safetensors import SafetensorError, safe_open
 
-
-GGUF_LLAMA = [
-    Rule(r"token_embd\.weight", "embedding"),
-    Rule(r"output\.weight", "output"),
-    Rule(r"output_norm\.weight", "final.norm_scale"),
-    Rule(r"blk\.(\d+)\.attn_norm\.weight", "blocks.attention_norm_scale"),
-    Rule(r"blk\.(\d+)\.ffn_norm\.weight", "blocks.mlp_norm_scale"),
-    Rule(r"blk\.(\d+)\.attn_q\.weight", "blocks.qkv", "q", from_interleaved),
-    Rule(r"blk\.(\d+)\.attn_k\.weight", "blocks.qkv", "k", from_interleaved),
-    Rule(r"blk\.(\d+)\.attn_v\.weight", "blocks.qkv", "v", transposed),
-    Rule(r"blk\.(\d+)\.attn_output\.weight", "blocks.attention_out", "", transposed),
-    Rule(r"blk\.(\d+)\.ffn_gate\.weight", "blocks.mlp_in", "gate", transposed),
-    Rule(r"blk\.(\d+)\.ffn_up\.weight", "blocks.mlp_in", "up", transposed),
-    Rule(r"blk\.(\d+)\.ffn_down\.weight", "blocks.mlp_out", "", transposed),
-]
-
-_LAYER = r"model\.layers\.(\d+)\."
-LLAMA = [
-    Rule(r"model\.embed_tokens\.weight", "embedding"),
-    Rule(r"lm_head\.weight", "output"),
-    Rule(r"model\.norm\.weight", "final.norm_scale"),
-    Rule(_LAYER + r"input_layernorm\.weight", "blocks.attention_norm_scale"),
-    Rule(_LAYER + r"post_attention_layernorm\.weight", "blocks.mlp_norm_scale"),
-    Rule(_LAYER + r"self_attn\.q_proj\.weight", "blocks.qkv", "q", transposed),
-    Rule(_LAYER + r"self_attn\.k_proj\.weight", "blocks.qkv", "k", transposed),
-    Rule(_LAYER + r"self_attn\.v_proj\.weight", "blocks.qkv", "v", transposed),
-    Rule(_LAYER + r"self_attn\.o_proj\.weight", "blocks.attention_out", "", transposed),
-    Rule(_LAYER + r"mlp\.gate_proj\.weight", "blocks.mlp_in", "gate", transposed),
-    Rule(_LAYER + r"mlp\.up_proj\.weight", "blocks.mlp_in", "up", transposed),
-    Rule(_LAYER + r"mlp\.down_proj\.weight", "blocks.mlp_out", "", transposed),
-    Rule(_LAYER + r"self_attn\.rotary_emb\.inv_freq"),
-]
-
-# GPT-2 stores weights [in, out], query, key and value side by side.
-_ROOT, _BLOCK = r"(?:transformer\.)?", r"(?:transformer\.)?h\.(\d+)\."
-GPT2 = [
-    Rule(_ROOT + r"wte\.weight", "embedding"),
-    Rule(_ROOT + r"wpe\.weight", "positions"),
-    Rule(r"lm_head\.weight", "output"),
-    Rule(_ROOT + r"ln_f\.weight", "final.norm_scale"),
-    Rule(_ROOT + r"ln_f\.bias", "final.norm_bias"),
-    Rule(_BLOCK + r"ln_1\.weight", "blocks.attention_norm_scale"),
-    Rule(_BLOCK + r"ln_1\.bias", "blocks.attention_norm_bias"),
-    Rule(_BLOCK + r"ln_2\.weight", "blocks.mlp_norm_scale"),
-    Rule(_BLOCK + r"ln_2\.bias", "blocks.mlp_norm_bias"),
-    Rule(_BLOCK + r"attn\.c_attn\.weight", "blocks.qkv"),
-    Rule(_BLOCK + r"attn\.c_attn\.bias", "blocks.qkv_bias"),
-    Rule(_BLOCK + r"attn\.c_proj\.weight", "blocks.attention_out"),
-    Rule(_BLOCK + r"attn\.c_proj\.bias", "blocks.attention_out_bias"),
-    Rule(_BLOCK + r"mlp\.c_fc\.weight", "blocks.mlp_in"),
-    Rule(_BLOCK + r"mlp\.c_fc\.bias", "blocks.mlp_in_bias"),
-    Rule(_BLOCK + r"mlp\.c_proj\.weight", "blocks.mlp_out"),
-    Rule(_BLOCK + r"mlp\.c_proj\.bias", "blocks.mlp_out_bias"),
-    Rule(_BLOCK + r"attn\.(?:bias|masked_bias)"),
-]
+    for file in files:
+        try:
+            with safe_open(file, framework="flax") as tensors:  # numpy alone has no bfloat16
+                for name in tensors.keys():
+                    yield name, np.asarray(tensors.get_tensor(name), np.float32)
+        except SafetensorError as error:
+            raise InputError(
+                f"{file} is damaged or cut short ({error}); fetch or write it again"
+            ) from error
 
 
 def assemble(
@@ -101,7 +68,12 @@ def assemble(
     params = {name: np.empty(shape, np.float32) for name, shape in param_shapes(config).items()}
     missing = {name: array.size for name, array in params.items()}
     for name, tensor in tensors:
-        rule, match = _find(rules, name, origin)
+        rule, match = _find(
+            rules,
+            name,
+            f"{origin}: tensor {name} is of no known kind; expected "
+            f"the checkpoint of a {config.family} language model",
+        )
         if rule.target not in params:
             continue  # not needed, or an output matrix that is tied to the embedding
         place = params[rule.target][..., column_slice(config, rule.columns)]
@@ -134,10 +106,8 @@ def column_slice(config: DecoderConfig, columns: str) -> slice:
     }[columns]
 
 
-def _find(rules: list[Rule], name: str, origin: str) -> tuple[Rule, re.Match]:
+def _find(rules: list[Rule], name: str, refusal: str) -> tuple[Rule, re.Match]:
     for rule in rules:
         if match := re.fullmatch(rule.pattern, name):
             return rule, match
-    raise InputError(
-        f"{origin}: tensor {name} is of no known kind; expected a Llama or GPT-2 language model"
-    )
+    raise InputError(refusal)

@@ -14,10 +14,11 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt import pytree
 from ponderttt.errors import InputError
+from ponderttt.models.decoder.checkpoint import Weights
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.decoder import DELTA_NAMES, Decoder, Deltas
 from ponderttt.models.decoder.parameters import projection_shapes
-from ponderttt.models.decoder.pretrained import Weights, load_pretrained, random_weights
+from ponderttt.models.decoder.weights import load_weights, random_weights
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -53,7 +54,7 @@ class TransformerLM:
         activations, norms, softmax and logits are float32 in both.
         """
         check_dtype(dtype)
-        return cls._from_weights(load_pretrained(str(name_or_folder)), str(name_or_folder), dtype)
+        return cls._from_weights(load_weights(str(name_or_folder)), str(name_or_folder), dtype)
 
     @classmethod
     def random(cls, config: DecoderConfig, *, seed: int = 0, dtype: str = "float32") -> Self:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ponderttt.errors import InputError
-from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families import gpt2, llama
 from ponderttt.models.decoder.lm import TransformerLM
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -161,15 +161,15 @@ def test_parameter_counts_of_known_models():
         lm = jax.eval_shape(lambda: TransformerLM.random(config))
         return sum(leaf.size for leaf in jax.tree.leaves(lm))
 
-    assert count(DecoderConfig.smollm2_135m()) == 134_515_008
-    assert count(DecoderConfig.gpt2()) == 124_439_808
-    assert count(DecoderConfig.gpt2_medium()) == 354_823_168
-    assert count(DecoderConfig.gpt2_large()) == 774_030_080
-    assert count(DecoderConfig.gpt2_xl()) == 1_557_611_200
+    assert count(llama.smollm2_135m()) == 134_515_008
+    assert count(gpt2.gpt2()) == 124_439_808
+    assert count(gpt2.gpt2_medium()) == 354_823_168
+    assert count(gpt2.gpt2_large()) == 774_030_080
+    assert count(gpt2.gpt2_xl()) == 1_557_611_200
 
 
 def test_gpt_neox_choices_are_causal_and_differ_from_the_sequential_block():
-    config = DecoderConfig.tiny("gpt2").replace(
+    config = gpt2.tiny().replace(
         positions="rotary", rotary_fraction=0.25, parallel_residual=True, tied_head=False
     )
     lm = TransformerLM.random(config)

@@ -8,7 +8,8 @@ import pytest
 from ponderttt.data import wheels
 from ponderttt.data.tokenizer import get_tokenizer
 from ponderttt.errors import InputError
-from ponderttt.models.decoder import pretrained
+from ponderttt.models.decoder.checkpoint import assemble
+from ponderttt.models.decoder.families import FAMILIES, llama
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.head import head_nll
 
@@ -151,6 +152,33 @@ def test_sharded_checkpoints_are_read_whole(saved):
 
 
 def test_the_table_names_every_parameter_of_smollm2():
-    config = pretrained.DecoderConfig.smollm2_135m()
     with pytest.raises(InputError, match="nothing fills blocks.attention_norm_scale"):
-        pretrained.assemble(config, [], pretrained.GGUF_LLAMA, "nothing")
+        assemble(llama.smollm2_135m(), [], llama.GGUF_RULES, "nothing")
+
+
+def test_a_family_is_one_file_and_one_line_in_the_table(monkeypatch, saved):
+    """Another model_type with GPT-2's rules: nothing else has to know of it."""
+    family = FAMILIES["gpt2"]._replace(
+        read_config=lambda raw: FAMILIES["gpt2"].read_config(raw).replace(family="other"),
+        random={"tiny-other": FAMILIES["gpt2"].random["tiny-gpt2"]}, hub={},
+    )  # fmt: skip
+    before = TransformerLM.from_pretrained(saved)
+    edit_config(saved, model_type="other")
+    with pytest.raises(InputError, match="'other' is not supported; expected llama or gpt2"):
+        TransformerLM.from_pretrained(saved)
+    monkeypatch.setitem(FAMILIES, "other", family)
+    tokens = np.arange(30, dtype=np.int32)[None]
+    after = TransformerLM.from_pretrained(saved)
+    assert after.config.family == "other"
+    np.testing.assert_array_equal(after.logits(tokens), before.logits(tokens))
+    assert TransformerLM.from_pretrained("tiny-other").config.layers == 2
+    with pytest.raises(InputError, match="tiny, tiny-gpt2, tiny-other, gpt2"):
+        TransformerLM.from_pretrained("gpt5")
+
+
+def test_a_tensor_of_another_family_is_named(saved):
+    from safetensors.numpy import save_file
+
+    save_file({"blk.0.x": np.zeros((2, 2), np.float32)}, saved / "extra.safetensors")
+    with pytest.raises(InputError, match="blk.0.x is of no known kind; expected .* gpt2 language"):
+        TransformerLM.from_pretrained(saved)
