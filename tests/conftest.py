@@ -24,6 +24,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 WORDS = ["alpha", "beta", "gamma", "delta", "return", "while", "lambda", "print"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def same_dtype_everywhere():
+    """What `auto` means to the tests, whatever machine they run on."""
+    from ponderttt.models.decoder import precision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "fastest", lambda: "float32")
+        yield
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """Sixty files of made-up code, enough for every split."""

@@ -7,7 +7,7 @@ documents and calibrated on its validation documents; test documents are read on
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from ponderttt.environment.walk import features_at, walk
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.precision import Dtype
 from ponderttt.policies import FeatureExtractor, RandomPolicy
 from ponderttt.policies.features import TokenTable, describe
 from ponderttt.prepare import tuning
@@ -72,7 +73,7 @@ class AllocationConfig:
 
     model: str = "tiny"
     """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "auto"
     """Of the base's weights and the products with them; sums and activations are float32."""
     streams: tuple[str, ...] = ("mixed",)
     """`mixed` (Python, Go, Zig and Wikipedia in turn), `python`, `shifted` (tuned on Python)."""

@@ -47,7 +47,6 @@ def run(config: ConvergenceAnalysisConfig) -> dict[str, Any]:
 
     settings = convergence.ConvergenceConfig(
         model=config.model,
-        dtype="float32",
         sources=config.sources,
         test_documents=config.max_batches,
         units=config.units,

@@ -60,11 +60,11 @@ def load_scale(scale: str):
 
     name = SCALES[scale]
     try:
-        return TransformerLM.from_pretrained(name), f"Loading {name} ({scale})"
+        return TransformerLM.from_pretrained(name, dtype="auto"), f"Loading {name} ({scale})"
     except InputError as error:
         if scale != "125m":
             raise
-        lm = TransformerLM.from_pretrained("smollm2-135m")
+        lm = TransformerLM.from_pretrained("smollm2-135m", dtype="auto")
         return lm, f"{name} is out of reach ({error}); 125m is SmolLM2-135M here"
 
 
@@ -117,7 +117,8 @@ def run(config: TrainBaselineConfig) -> dict:
         costs.append(float(cost))
         print(f"Chunk {i}/{config.num_chunks}: loss={loss:.3f}", flush=True)
     result = {
-        "config": asdict(config) | {"output_dir": str(config.output_dir), "model": lm.name},
+        "config": asdict(config)
+        | {"output_dir": str(config.output_dir), "model": lm.name, "dtype": lm.dtype},
         "chunk_losses": losses,
         "average_loss": sum(losses) / len(losses),
         "total_cost": sum(costs),

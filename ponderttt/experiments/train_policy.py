@@ -95,7 +95,8 @@ def run(config: TrainPolicyConfig) -> dict:
     for seed, history in zip(config.seeds, histories, strict=True):
         _print_history(seed, history)
     content = {
-        "config": asdict(config) | {"output_dir": None, "model": lm.name, "budget": config.budget},
+        "config": asdict(config)
+        | {"output_dir": None, "model": lm.name, "dtype": lm.dtype, "budget": config.budget},
         "actions": list(CHUNK_ACTIONS.names),
         "seeds": {str(s): h for s, h in zip(config.seeds, histories, strict=True)},
     }

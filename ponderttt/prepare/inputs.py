@@ -6,7 +6,7 @@ from typing import Any
 from ponderttt.checks import check_choices
 from ponderttt.data.sources import find_source
 from ponderttt.errors import InputError
-from ponderttt.models.decoder.lm import check_dtype
+from ponderttt.models.decoder.precision import check_dtype
 from ponderttt.models.decoder.weights import check_model
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from ponderttt.checks import check_choices, check_numbers
 from ponderttt.errors import InputError
 from ponderttt.inner.descent import DISPATCHES
+from ponderttt.models.decoder.precision import Dtype
 from ponderttt.prepare.inputs import check_common
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -18,7 +19,7 @@ class BaselinesConfig:
 
     model: str = "tiny"
     """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "auto"
     """Of the base's weights and the products with them; sums and activations are float32."""
     sources: tuple[str, ...] = ("packages", "go", "wikipedia")
     """Names of sources, or local folders."""

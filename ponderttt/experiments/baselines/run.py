@@ -65,6 +65,7 @@ def run(config: BaselinesConfig) -> Result:
             "vocabulary": lm.config.vocab_size,
             "model": lm.name,
             "fingerprint": lm.fingerprint,
+            "dtype": lm.dtype,
         },
         meta={"sources": test.record},
     )

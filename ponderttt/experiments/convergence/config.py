@@ -1,10 +1,10 @@
 """The parameters of the convergence experiment; the defaults are the smoke preset."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ponderttt.checks import check_choices, check_numbers
 from ponderttt.errors import InputError
+from ponderttt.models.decoder.precision import Dtype
 from ponderttt.prepare.inputs import check_common
 
 
@@ -14,7 +14,7 @@ class ConvergenceConfig:
 
     model: str = "tiny"
     """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "auto"
     """Of the base's weights and the products with them; sums and activations are float32."""
     sources: tuple[str, ...] = ("packages", "go", "wikipedia")
     """Names of sources, or local folders."""

@@ -78,6 +78,7 @@ def run(config: ConvergenceConfig) -> Result:
             "tokens": int(test.corpus.documents.mask.sum()),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
+            "dtype": lm.dtype,
         },
         meta={"sources": test.record},
     )

@@ -48,6 +48,7 @@ def run(config: GatingConfig) -> Result:
             "test_documents": equal_cost.num_documents(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
+            "dtype": lm.dtype,
         },
         meta={"sources": {task.stream: task.test.texts.record for task in tasks}},
     )

@@ -73,6 +73,7 @@ def run(config: OracleConfig) -> Result:
             "allocations": int(searched[0].found.loss.shape[1]),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
+            "dtype": lm.dtype,
         },
         meta={"sources": {one.task.stream: one.task.test.texts.record for one in searched}},
     )

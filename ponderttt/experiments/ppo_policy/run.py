@@ -65,6 +65,7 @@ def run(config: PPOPolicyConfig) -> Result:
             "test_documents": equal_cost.num_documents(documents),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
+            "dtype": lm.dtype,
         },
         meta={"sources": {s.stream: s.test.texts.record for s in tasks}},
     )

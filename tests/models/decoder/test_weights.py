@@ -61,7 +61,7 @@ def test_an_unknown_model_says_what_is_known(name):
 
 
 def test_an_unknown_dtype():
-    with pytest.raises(InputError, match="expected one of float32"):
+    with pytest.raises(InputError, match="expected one of auto, float32"):
         TransformerLM.from_pretrained("tiny", dtype="int8")
 
 
