@@ -1,12 +1,12 @@
 """Language modelling: texts of WikiText, PTB, Wikipedia or a folder as windows and batches.
 
-A corpus is tokenised once; windows are cut from it, and a loader puts them into batches.
+A corpus is tokenised once, and windows are cut from it.
 """
 
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from ponderttt.data.bpe import check_vocabulary, train_tokenizer
 from ponderttt.data.documents import check_positive, pad_tokens
@@ -22,9 +22,9 @@ from ponderttt.data.encoding import encode_texts
 from ponderttt.data.language_files import Article, Splits, read_language
 from ponderttt.data.sources import check_split
 from ponderttt.data.tokenizer import get_tokenizer
+from ponderttt.data.windows import WindowLoader, Windows
 from ponderttt.errors import InputError
 from ponderttt.storage import cache_folder, load_arrays, save_arrays
-from ponderttt.types import IGNORED
 
 _BATCH = 256
 
@@ -34,34 +34,6 @@ class TokenizedText(NamedTuple):
 
     title: str
     tokens: Int[np.ndarray, "T"]
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """M windows of T tokens, each a document of its own: nothing is carried into the next.
-
-    `tokens` are the targets; `mask` is False on padding, which is only ever at a window's end and
-    never scored. `titles` names the text that each is from: the clusters for statistics.
-    """
-
-    tokens: Int[np.ndarray, "M T"]
-    mask: Bool[np.ndarray, "M T"]
-    bos: int
-    titles: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.titles)
-
-    @property
-    def inputs(self) -> Int[np.ndarray, "M T"]:
-        """The token before each token, `bos` before a window's first.
-
-        >>> tokens = np.array([[5, 6, 7], [8, 9, 0]], np.int32)
-        >>> Windows(tokens, tokens > 0, 1, ("a", "b")).inputs.tolist()
-        [[1, 5, 6], [1, 8, 9]]
-        """
-        first = np.full((len(self), 1), self.bos, self.tokens.dtype)
-        return np.concatenate([first, self.tokens[:, :-1]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,41 +171,6 @@ def _encode(tokenizer: Any, articles: list[Article]) -> list[np.ndarray]:
         texts = [article.text for article in articles[start : start + _BATCH]]
         rows += encode_texts(tokenizer, texts, ["prose"] * len(texts), sys.maxsize)
     return rows
-
-
-class WindowLoader:
-    """Batches of windows, each a dict of `input_ids` and `labels`, int32 [B, T].
-
-    `labels[b, t]` is the token that follows `input_ids[b, t]`, and -100 on padding; a window's
-    first input is bos. The last batch is filled up with rows that are all padding. With a
-    `shuffle_seed` each pass over the loader has the order of its own `epoch`, which is counted
-    here and may be set to resume; otherwise the order is that of the windows.
-    """
-
-    def __init__(self, windows: Windows, batch_size: int, *, shuffle_seed: int | None = None):
-        check_positive(batch_size=batch_size)
-        self.windows, self.batch_size, self.shuffle_seed = windows, batch_size, shuffle_seed
-        self.epoch = 0
-        self._inputs = windows.inputs
-        self._labels = np.where(windows.mask, windows.tokens, IGNORED).astype(np.int32)
-
-    def __len__(self) -> int:
-        """Batches in a whole pass."""
-        return -(-len(self.windows) // self.batch_size)
-
-    def __iter__(self) -> Iterator[dict[str, Int[np.ndarray, "B T"]]]:
-        order = np.arange(len(self.windows))
-        if self.shuffle_seed is not None:
-            order = np.random.default_rng([self.shuffle_seed, self.epoch]).permutation(order)
-        self.epoch += 1
-        starts = range(0, len(order), self.batch_size)
-        return (self._batch(order[start : start + self.batch_size]) for start in starts)
-
-    def _batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        shape = (self.batch_size, self._inputs.shape[1])
-        inputs, labels = np.zeros(shape, np.int32), np.full(shape, IGNORED, np.int32)
-        inputs[: len(rows)], labels[: len(rows)] = self._inputs[rows], self._labels[rows]
-        return {"input_ids": inputs, "labels": labels}
 
 
 def get_wikitext2_dataloaders(

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ponderttt.errors import InputError
 from ponderttt.models.head import head_statistics
 from ponderttt.models.iterative.model import Allocate, Context, IterativeTransformerTTT
-from ponderttt.models.iterative.ttt_mixer import Allocation, rms_norm
+from ponderttt.models.iterative.ttt_mixer import Allocation
+from ponderttt.models.norms import rms_norm
 from ponderttt.policies.policy import Policy
 from ponderttt.policies.thresholds import HEURISTICS, ThresholdPolicy
 from ponderttt.types import Observation

@@ -294,9 +294,3 @@ def score_seeds(
         return score(config, kind, learner, method, inputs, labels, key)
 
     return _over_seeds(config, one, learners, method, keys)
-
-
-def count_parameters(config: IterativeTransformerConfig) -> int:
-    """How many trainable parameters every model of this shape has."""
-    state = nnx.eval_shape(lambda: nnx.state(IterativeTransformerTTT(config), nnx.Param))
-    return sum(int(leaf.size) for leaf in jax.tree.leaves(state))

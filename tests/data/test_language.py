@@ -7,9 +7,9 @@ import pytest
 from support.wikitext_files import FILES, SIZE, one_line, write_files
 
 from ponderttt.data import get_wikitext2_dataloaders, load_language
-from ponderttt.data import language as wikitext
-from ponderttt.data.language import WindowLoader, Windows
+from ponderttt.data import windows as windows_of_language
 from ponderttt.data.sources import SOURCES, open_source, split_of
+from ponderttt.data.windows import WindowLoader, Windows, whole_pass
 from ponderttt.errors import InputError
 from ponderttt.types import IGNORED
 
@@ -172,6 +172,9 @@ def test_the_last_batch_is_filled_with_padding():
     np.testing.assert_array_equal(first["labels"], tokens[:3])
     np.testing.assert_array_equal(first["input_ids"], [[99, 1], [99, 3], [99, 5]])
     np.testing.assert_array_equal(last["labels"], [[7, 8], [9, 10], [-100, -100]])
+    inputs, labels = whole_pass(windows, 3)
+    np.testing.assert_array_equal(inputs, [first["input_ids"], last["input_ids"]])
+    np.testing.assert_array_equal(labels, [first["labels"], last["labels"]])
 
 
 def test_epochs_have_orders_of_their_own_that_come_again(files):
@@ -200,5 +203,5 @@ def test_sizes_of_batches_are_checked_first(sizes):
 
 
 def test_the_examples_hold():
-    result = doctest.testmod(wikitext)
+    result = doctest.testmod(windows_of_language)
     assert result.attempted and not result.failed

@@ -16,8 +16,8 @@ from ponderttt.experiments.comparison.training import (
     realised_mix,
     train_method,
 )
+from ponderttt.models.iterative.model import count_parameters
 from ponderttt.result import Result
-from ponderttt.training.language import count_parameters
 
 
 def run(config: ComparisonConfig) -> Result:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ponderttt.cache import code_fingerprint, fingerprint
-from ponderttt.data.language import LanguageCorpus, Windows
+from ponderttt.data.language import LanguageCorpus
+from ponderttt.data.windows import Windows, epoch_order, whole_pass
 from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import Spec
@@ -23,7 +24,6 @@ from ponderttt.training.language import (
     score_seeds,
     start_seeds,
 )
-from ponderttt.types import IGNORED
 
 AT_ONCE = 25
 """Training steps between two ticks of the progress bar, and two calibrations of a heuristic."""
@@ -121,7 +121,7 @@ def fit(
     if learners is None:
         learners = start_seeds(settings, keys, config.max_length)
     watch, method = _watch(config, texts), method_of(config, settings, spec)
-    inputs, labels = texts.training.inputs, _labels(texts.training)
+    inputs, labels = texts.training.inputs, texts.training.labels
     order = np.stack([batch_order(config, len(texts.training), seed) for seed in config.seeds])
     history = []
     for at in track(
@@ -150,12 +150,9 @@ def _train(
     method = method_of(config, settings, spec)
 
     def read(learners: Learner, windows: Windows):
-        some_inputs, some_labels, count = whole_batches(config, windows)
-        shape = (-1, config.batch_size, config.max_length)
-        nll, steps = score_seeds(
-            settings, spec.kind, learners, method, jnp.asarray(some_inputs.reshape(shape)),
-            jnp.asarray(some_labels.reshape(shape)), keys, watch,
-        )  # fmt: skip
+        inputs, labels = map(jnp.asarray, whole_pass(windows, config.batch_size))
+        nll, steps = score_seeds(settings, spec.kind, learners, method, inputs, labels, keys, watch)
+        count = len(windows)
         seeds, layers = nll.shape[0], steps.shape[2]
         nll = np.asarray(nll).reshape(seeds, -1, config.max_length)[:, :count]
         steps = np.moveaxis(np.asarray(steps, np.float32), 2, 1)  # S L n B T
@@ -178,8 +175,9 @@ def _keys(config: ComparisonConfig) -> jax.Array:
 
 def _watch(config: ComparisonConfig, texts: Texts) -> tuple[jax.Array, jax.Array]:
     """Inputs and labels of the validation documents: what heuristics are calibrated on."""
-    inputs, labels, _ = whole_batches(config, texts.validation)
-    return jnp.asarray(inputs), jnp.asarray(labels)
+    inputs, labels = whole_pass(texts.validation, config.batch_size)
+    length = config.max_length
+    return jnp.asarray(inputs.reshape(-1, length)), jnp.asarray(labels.reshape(-1, length))
 
 
 def realised_mix(
@@ -193,21 +191,7 @@ def realised_mix(
 def batch_order(config: ComparisonConfig, count: int, seed: int) -> Int[np.ndarray, "n B"]:
     """Which windows each training step reads: every epoch in an order of its own."""
     size = config.batch_size
-    epochs = [
-        np.random.default_rng((seed, epoch)).permutation(count)
-        for epoch in range(config.num_epochs)
-    ]
+    epochs = [epoch_order(count, seed, epoch) for epoch in range(config.num_epochs)]
     per_epoch = config.max_train_batches * size
     rows = [np.resize(order, per_epoch) for order in epochs]  # a short epoch begins again
     return np.concatenate(rows).reshape(-1, size)
-
-
-def _labels(windows: Windows) -> Int[np.ndarray, "M T"]:
-    return np.where(windows.mask, windows.tokens, IGNORED)
-
-
-def whole_batches(config: ComparisonConfig, windows: Windows):
-    """Inputs and labels filled up to whole batches with rows that are not scored; real rows."""
-    rows = ((0, -len(windows) % config.batch_size), (0, 0))
-    inputs = np.pad(windows.inputs, rows)
-    return inputs, np.pad(_labels(windows), rows, constant_values=IGNORED), len(windows)

@@ -19,6 +19,7 @@ from ponderttt.inner import (
 )
 from ponderttt.inner.descent import most_steps
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.models.norms import rms_norm
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class TTTLayer(nnx.Module):
 
     def views(self, hidden: Float[Array, "U D"], mask: Bool[Array, "U"]) -> Views:
         """Queries, keys and values of one unit."""
-        x = _rms_norm(hidden, self.input_scale[...])
+        x = rms_norm(hidden, self.input_scale[...])
         q, k, v = (jnp.einsum("UD,DHd->HUd", x, w[...]) for w in (self.wq, self.wk, self.wv))
         return Views(q, k, v, self.gamma[...], self.beta[...], mask)
 
@@ -111,7 +112,7 @@ class TTTLayer(nnx.Module):
         z = read_out(fast, views, model=self.config.fast_weight, norm=self.config.norm)
         flat = jnp.swapaxes(z, 0, 1).reshape(hidden.shape)
         # A unit vector into Wo: a step of AdamW moves the logits by about as much in any model.
-        unit = _rms_norm(flat, self.output_scale[...]) * self.config.hidden_dim**-0.5
+        unit = rms_norm(flat, self.output_scale[...]) * self.config.hidden_dim**-0.5
         return hidden + unit @ self.wo[...]
 
     def __call__(
@@ -167,8 +168,3 @@ def refuse_nan(hidden: Float[Array, "B T D"]) -> None:
             f"hidden states of document {int(jnp.argmax(bad))} hold NaN or infinity: "
             "expected finite numbers; look at what computed them"
         )
-
-
-def _rms_norm(x: Float[Array, "U D"], scale: Float[Array, "D"]) -> Float[Array, "U D"]:
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6) * scale[None]

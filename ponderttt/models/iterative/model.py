@@ -21,7 +21,8 @@ from ponderttt.errors import InputError
 from ponderttt.models.attention import causal_attention
 from ponderttt.models.head import head_loss
 from ponderttt.models.iterative.config import IterativeTransformerConfig
-from ponderttt.models.iterative.ttt_mixer import Allocation, TTTMixer, rms_norm
+from ponderttt.models.iterative.ttt_mixer import Allocation, TTTMixer
+from ponderttt.models.norms import rms_norm
 from ponderttt.types import IGNORED
 
 
@@ -140,11 +141,6 @@ class IterativeTransformerTTT(nnx.Module):
             ]
         )
 
-    @property
-    def num_params(self) -> int:
-        """How many trainable parameters the model has."""
-        return sum(int(np.prod(p.shape)) for p in jax.tree.leaves(nnx.state(self, nnx.Param)))
-
     def read(
         self, input_ids: Int[Array, "B T"], allocate: Allocate, key: PRNGKeyArray
     ) -> ForwardOutput:
@@ -231,6 +227,12 @@ class IterativeTransformerTTT(nnx.Module):
             if return_stats
         )
         return IterativeOutput(loss, nll, logits, stats, reading.allocations)
+
+
+def count_parameters(config: IterativeTransformerConfig) -> int:
+    """How many trainable parameters every model of this shape has."""
+    state = nnx.eval_shape(lambda: nnx.state(IterativeTransformerTTT(config), nnx.Param))
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(state))
 
 
 def given(num_steps: int | Int[Array, "B N"]) -> Allocate:

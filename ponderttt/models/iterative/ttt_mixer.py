@@ -163,10 +163,5 @@ class TTTMixer(nnx.Module):
         return jax.vmap(jax.vmap(one))(jnp.moveaxis(k, 1, 2), jnp.moveaxis(v, 1, 2))
 
 
-def rms_norm(h: Float[Array, "B T D"], scale: Float[Array, "D"]) -> Float[Array, "B T D"]:
-    """Each token's state brought to mean square 1, then scaled."""
-    return h * jax.lax.rsqrt(jnp.mean(h**2, axis=-1, keepdims=True) + 1e-6) * scale[None, None]
-
-
 def _unit_norm(x: Float[Array, "*lead d"]) -> Float[Array, "*lead d"]:
     return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-6)
