@@ -8,7 +8,7 @@ Axes, the same letters everywhere:
     L layers       C tokens per chunk (the base model's attention window, a multiple of U)
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,8 @@ class Observation(NamedTuple):
     gradient_norm: Float[Array, ""]
     """Of the inner loss at the weights that the unit found."""
     features: Float[Array, "F"]
+    binding: Bool[Array, ""] | bool = True
+    """False where the cheapest action is taken whatever is decided: a tree's last unit."""
 
 
 class Decision(NamedTuple):
@@ -115,6 +117,13 @@ class Episode(NamedTuple):
     gradient_norm: Float[Array, "B N"]
     features: Float[Array, "B N F"]
     mask: Bool[Array, "B N U"]
+    state: Any = ()
+    """The policy's state after each unit, leaves [B, N, ...]."""
+
+    @property
+    def final_state(self) -> Any:
+        """The policy's state after the last unit: what a reader of the same stream goes on with."""
+        return jax.tree.map(lambda x: x[-1, -1], self.state)
 
 
 def masked_mean(x: Float[Array, "*batch U"], mask: Bool[Array, "*batch U"]) -> jax.Array:

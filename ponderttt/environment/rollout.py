@@ -4,6 +4,7 @@ Score first: the loss of record of a unit is that of the fast weights it found.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -34,6 +35,7 @@ def rollout(
     order: Order = "predict_first",
     extractor: FeatureExtractor | None = None,
     described: Float[Array | np.ndarray, "B N E"] | None = None,
+    state: Any = None,
 ) -> Episode:
     """Read `documents` unit by unit under `policy`; fast weights start afresh in each document.
 
@@ -43,7 +45,12 @@ def rollout(
     that are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT
     literature) is causal for units of one token under `reconstruction` only; an `InputError`
     otherwise. A padded unit takes no step and costs nothing. `extractor` makes the features of
-    each unit, from what `features.describe` says of the documents.
+    each unit, from what `features.describe` says of the documents. `key` is one for all documents,
+    or one for each.
+
+    The policy's state is carried in the documents' order: a policy that follows the stream reads
+    them one after another under either dispatch. `state` goes on where another rollout ended (its
+    `final_state`); by default the stream starts here.
     """
     unit = documents.tokens.shape[-1]
     chunk = unit if chunk is None else chunk
@@ -56,11 +63,23 @@ def rollout(
             f"hidden states of shape {tuple(hidden.shape)} do not belong to documents of shape "
             f"{tuple(documents.tokens.shape)}: expected [B, N, U, D]"
         )
-    keys = jax.random.split(key, documents.tokens.shape[0])
     return _read_documents(
-        lm, adapter, policy, extractor, documents, jnp.asarray(hidden), described, keys,
+        lm, adapter, policy, extractor, documents, jnp.asarray(hidden), described,
+        document_keys(key, documents.tokens.shape[0]), state,
         dispatch=dispatch, chunk=chunk, order=order,
     )  # fmt: skip
+
+
+def document_keys(key: PRNGKeyArray, count: int) -> PRNGKeyArray:
+    """One key for each of `count` documents: `key` itself where it holds so many."""
+    if key.ndim and key.shape != (count,):
+        raise InputError(f"keys of shape {key.shape} for {count} documents: expected one for each")
+    return key if key.ndim else jax.random.split(key, count)
+
+
+def start_state(policy: Policy, keys: PRNGKeyArray) -> Any:
+    """The policy's state at the start of a stream whose documents have these keys."""
+    return jax.tree.map(jnp.asarray, policy.init(jax.random.split(keys[0])[0]))
 
 
 def _check(adapter: Adapter, unit: int, chunk: int, dispatch: str, order: str) -> None:
@@ -139,13 +158,14 @@ class _Carry(NamedTuple):
 
 
 def _read_document(
-    lm, adapter, policy, extractor, tokens, mask, hidden, described, key, *, dispatch, chunk, order
-):
+    lm, adapter, policy, extractor, state, inputs, *, dispatch, chunk, order
+) -> tuple[Any, Episode]:
     """One document: tokens and mask [N, U], hidden [N, U, D] -> an Episode without its B axis."""
+    tokens, mask, hidden, described, key = inputs
     n_units, unit = tokens.shape
     steps_of = jnp.asarray(policy.actions.steps)
     cost_of = jnp.asarray(policy.actions.costs)
-    start_key, unit_key = jax.random.split(key)
+    unit_key = jax.random.split(key)[1]
     initial = adapter.init(lm)
     view_of = views(lm, adapter, tokens, mask, hidden, chunk)
     unknown = jnp.full((), jnp.nan)
@@ -193,13 +213,14 @@ def _read_document(
             token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost,
             seen.inner_loss, decision.log_prob, decision.value, seen.entropy,
             seen.gradient_norm if "gradient_norm" in policy.needs else norm,
-            seen.features, mask[n],
+            seen.features, mask[n], policy_state,
         )  # fmt: skip
         return _Carry(fast, policy_state, memory, carry.spent + cost, token_nll), record
 
     memory = None if extractor is None else extractor.init()
-    carry = _Carry(initial, policy.init(start_key), memory, jnp.zeros(()), jnp.zeros(unit))
-    return jax.lax.scan(read_unit, carry, jnp.arange(n_units))[1]
+    carry = _Carry(initial, policy.reset(state), memory, jnp.zeros(()), jnp.zeros(unit))
+    carry, episode = jax.lax.scan(read_unit, carry, jnp.arange(n_units))
+    return carry.policy, episode
 
 
 def score(
@@ -223,14 +244,16 @@ def score(
 
 @jax.jit(static_argnames=("dispatch", "chunk", "order"))
 def _read_documents(
-    lm, adapter, policy, extractor, documents, hidden, described, keys, *, dispatch, chunk, order
-):
-    def read(inputs):
-        return _read_document(
-            lm, adapter, policy, extractor, *inputs, dispatch=dispatch, chunk=chunk, order=order
-        )
-
+    lm, adapter, policy, extractor, documents, hidden, described, keys, state,
+    *, dispatch, chunk, order,
+):  # fmt: skip
+    read = partial(
+        _read_document, lm, adapter, policy, extractor, dispatch=dispatch, chunk=chunk, order=order
+    )
     if described is not None:
         described = jnp.asarray(described)
     inputs = (documents.tokens, documents.mask, hidden, described, keys)
-    return jax.vmap(read)(inputs) if dispatch == "masked" else jax.lax.map(read, inputs)
+    state = start_state(policy, keys) if state is None else state
+    if dispatch == "masked" and not policy.follows_stream:
+        return jax.vmap(partial(read, state))(inputs)[1]
+    return jax.lax.scan(read, state, inputs)[1]

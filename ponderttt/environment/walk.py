@@ -1,12 +1,14 @@
 """A policy on a tree that has been read: a walk, which computes nothing but the decisions."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ponderttt.environment.rollout import document_keys, start_state
 from ponderttt.environment.tree import Tree, first_nodes, units_of
 from ponderttt.errors import InputError
 from ponderttt.policies import FeatureExtractor, Policy
@@ -72,11 +74,11 @@ def walk(
     *,
     key: PRNGKeyArray,
     features: Float[Array, "B E F"] | None = None,
+    state: Any = None,
 ) -> Episode:
     """The episode of every document under `policy`, in the order of the stream.
 
-    As `rollout` with the same key reads them. A policy that follows the stream (a gate, an account)
-    is carried from one document to the next.
+    As `rollout` with the same key and state reads them.
     """
     if features is None:
         if "features" in policy.needs:
@@ -84,37 +86,26 @@ def walk(
                 f"{type(policy).__name__} decides by features: give walk features=features_at(...)"
             )
         features = jnp.zeros((*tree.entropy.shape, 0))
-    return _walk(tree, policy, features, key)
+    return _walk(tree, policy, features, document_keys(key, tree.token_nll.shape[0]), state)
 
 
 @jax.jit
-def _walk(tree: Tree, policy, features, key) -> Episode:
-    keys = jax.random.split(key, tree.token_nll.shape[0])
-    read = partial(_walk_document, units=units_of(tree, policy.actions))
-    # A learned policy has nothing to carry on unless it keeps an account.
-    if not hasattr(policy, "following") or getattr(policy, "account", policy) is None:
-        return jax.vmap(partial(read, policy))(tree, features, keys)
-
-    def document(policy, inputs):
-        episode = read(policy, *inputs)
-        return policy.following(jax.tree.map(lambda x: x[None], episode)), episode
-
-    return jax.lax.scan(document, policy, (tree, features, keys))[1]
+def _walk(tree: Tree, policy, features, keys, state) -> Episode:
+    read = partial(_walk_document, policy, units=units_of(tree, policy.actions))
+    state = start_state(policy, keys) if state is None else state
+    inputs = (tree, features, keys)
+    if not policy.follows_stream:
+        return jax.vmap(partial(read, state))(inputs)[1]
+    return jax.lax.scan(read, state, inputs)[1]
 
 
-def _walk_document(policy, tree: Tree, features, key, *, units: int) -> Episode:
-    """One document: the leaves of `tree` and `features` without their B axis."""
+def _walk_document(policy, state, inputs, *, units: int) -> tuple[Any, Episode]:
+    """One document: the leaves of the tree and the features without their B axis."""
+    tree, features, key = inputs
     actions = policy.actions
     steps, costs = jnp.asarray(actions.steps), jnp.asarray(actions.costs)
     mask = jnp.ones(tree.token_nll.shape[-1], bool)
-    start, draws = jax.random.split(key)
-
-    def record(node, decision, seen):
-        return Episode(
-            seen.token_nll, seen.nll, decision.action, steps[decision.action],
-            costs[decision.action], seen.inner_loss, decision.log_prob, decision.value,
-            seen.entropy, seen.gradient_norm, seen.features, mask,
-        )  # fmt: skip
+    draws = jax.random.split(key)[1]
 
     def observe(node, n, spent, *signals):
         nll = tree.token_nll[node]
@@ -122,17 +113,27 @@ def _walk_document(policy, tree: Tree, features, key, *, units: int) -> Episode:
             n, nll, mask, masked_mean(nll, mask), tree.inner_loss[node], spent, *signals
         )
 
+    def record(decision, seen, state):
+        return Episode(
+            seen.token_nll, seen.nll, decision.action, steps[decision.action],
+            costs[decision.action], seen.inner_loss, decision.log_prob, decision.value,
+            seen.entropy, seen.gradient_norm, seen.features, mask, state,
+        )  # fmt: skip
+
     def decide(carry, n):
         node, spent, state = carry
         seen = observe(node, n, spent, tree.entropy[node], tree.gradient_norm[node], features[node])
         decision, state = policy.act(state, seen, jax.random.fold_in(draws, n))
         child = len(actions.names) * node + 1 + decision.action
-        return (child, spent + costs[decision.action], state), record(node, decision, seen)
+        return (child, spent + costs[decision.action], state), record(decision, seen, state)
 
-    carry = (jnp.asarray(0), jnp.zeros(()), policy.init(start))
-    (node, spent, _), episode = jax.lax.scan(decide, carry, jnp.arange(units - 1))
+    carry = (jnp.asarray(0), jnp.zeros(()), policy.reset(state))
+    (node, spent, state), episode = jax.lax.scan(decide, carry, jnp.arange(units - 1))
+    # The last unit takes the cheapest action; the policy sees it, for what it keeps of the stream.
     unknown = jnp.full((), jnp.nan)
     seen = observe(node, units - 1, spent, unknown, unknown, jnp.zeros(features.shape[-1]))
+    seen = seen._replace(binding=jnp.asarray(False))
+    state = policy.act(state, seen, jax.random.fold_in(draws, units - 1))[1]
     nothing = Decision(jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.zeros(()))
-    last = record(node, nothing, seen)
-    return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), episode, last)
+    last = record(nothing, seen, state)
+    return state, jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), episode, last)

@@ -1,4 +1,4 @@
-"""Who decides how many steps: every policy is `init(key) -> state` and `act(state, ...)`."""
+"""Who decides how many steps: every policy is `init`, `reset` and `act` (see `Policy`)."""
 
 from ponderttt.policies.actor_critic import ActorCritic as ActorCritic
 from ponderttt.policies.features import FeatureExtractor as FeatureExtractor

@@ -5,7 +5,7 @@ version of the features and which actions it was trained with.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,23 +22,24 @@ from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, i
 from ponderttt.policies.features import VERSION, FeatureExtractor
 from ponderttt.policies.policy import Memoryless
 from ponderttt.storage import atomic_path
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, Observation
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Observation
 
 
 class Account(NamedTuple):
-    """A running account of the stream: every unit read pays in `budget`, every action is paid."""
+    """A running account of the stream: every unit read pays in `budget`, every action is paid.
+
+    Its balance is the state of the policy that keeps it.
+    """
 
     budget: Float[Array, ""]
     """Mean nominal cost a unit."""
-    balance: Float[Array, ""]
-    """What earlier documents have left, or overdrawn."""
     credit: Float[Array, ""]
     """How far it may be overdrawn."""
 
     @classmethod
     def open(cls, budget: float, *, credit_units: float = 0.0) -> "Account":
         """An account that may be overdrawn by the budget of so many units."""
-        return cls(jnp.asarray(budget), jnp.zeros(()), jnp.asarray(budget * credit_units))
+        return cls(jnp.asarray(budget), jnp.asarray(budget * credit_units))
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class ActorCritic(Memoryless):
     """Draws from the network's probabilities; with an `account`, only what it can afford.
 
     The cheapest action is always allowed, so that the account is never overdrawn by more than its
-    credit wherever the budget covers that action. `following` carries the account on.
+    credit wherever the budget covers that action. The account follows the stream: what a document
+    leaves over is there for the next one.
     """
 
     params: Any
@@ -65,25 +67,25 @@ class ActorCritic(Memoryless):
     def needs(self) -> tuple[str, ...]:
         return ("features",)
 
+    @property
+    def follows_stream(self) -> bool:
+        return self.account is not None
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        return () if self.account is None else jnp.zeros(())
+
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
         output = apply_policy(self.network, self.params, observation.features)
         logits, costs = output.logits, jnp.asarray(self.actions.costs)
         if self.account is not None:
-            paid_in = self.account.budget * (observation.unit + 1) + self.account.balance
-            left = paid_in + self.account.credit - observation.spent
-            allowed = (costs <= left + 1e-4) | (costs == jnp.min(costs))
-            logits = jnp.where(allowed, logits, -jnp.inf)
+            state = jnp.where(jnp.any(observation.mask), state + self.account.budget, state)
+            affordable = (costs <= state + self.account.credit + 1e-4) & observation.binding
+            logits = jnp.where(affordable | (costs == jnp.min(costs)), logits, -jnp.inf)
         log_probs = jax.nn.log_softmax(logits)
         action = jax.random.categorical(key, log_probs)
+        if self.account is not None:
+            state = jnp.where(jnp.any(observation.mask), state - costs[action], state)
         return Decision(action.astype(jnp.int32), log_probs[action], output.value), state
-
-    def following(self, episode: Episode) -> "ActorCritic":
-        """The policy for the next document: what this one has left over is its to spend."""
-        if self.account is None:
-            return self
-        units = jnp.sum(jnp.any(episode.mask, axis=-1))
-        left = self.account.balance + self.account.budget * units - jnp.sum(episode.cost)
-        return replace(self, account=self.account._replace(balance=left))
 
 
 pytree.register(ActorCritic, meta_fields=["network", "actions"])

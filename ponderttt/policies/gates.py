@@ -1,11 +1,11 @@
 """Gates: learn where a signal exceeds a threshold that follows the stream to a target share.
 
-A gate reads one document with the threshold it came with; `following` is the gate for the next one,
-moved as if its threshold had followed unit by unit. Within a document the threshold moves too.
+The threshold moves with every unit that is read and goes on from document to document: it is the
+gate's state. The fields of the gate are what a stream starts with.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 import jax
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ponderttt import pytree
 from ponderttt.errors import InputError
 from ponderttt.policies.policy import Memoryless, decided
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, Observation
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Observation
 
 Signal = Literal["inner_loss", "delta"]
 
@@ -85,15 +85,17 @@ class EMAGate(Memoryless):
             return self.actions.max_steps
         return self.actions.steps[self.actions.position(self.action)]
 
+    @property
+    def follows_stream(self) -> bool:
+        return True
+
     def init(self, key: PRNGKeyArray) -> GateState:
         return GateState(*(jnp.asarray(x) for x in (self.threshold, self.share, self.loss)))
 
     def act(
         self, state: GateState, observation: Observation, key: PRNGKeyArray
     ) -> tuple[Decision, GateState]:
-        return self._step(state, observation.inner_loss)
-
-    def _step(self, state: GateState, inner_loss) -> tuple[Decision, GateState]:
+        inner_loss = observation.inner_loss
         signal = inner_loss - state.loss if self.signal == "delta" else inner_loss
         above = signal > state.threshold
         if self.growth > 1:
@@ -102,21 +104,13 @@ class EMAGate(Memoryless):
         else:
             action = jnp.where(above, self.actions.position(self.action), 0)
         share = (1 - self.rate) * state.share + self.rate * above
-        moved = state.threshold + self.rate * (share - self.target) * jnp.abs(state.threshold)
-        loss = (1 - self.rate) * state.loss + self.rate * inner_loss
-        return decided(action), GateState(moved, share, loss)
-
-    def following(self, episode: Episode) -> "EMAGate":
-        """The gate that goes on after the documents of `episode`, read in order."""
-
-        def follow(state, unit):
-            loss, real = unit
-            moved = self._step(state, loss)[1]
-            return jax.tree.map(lambda new, old: jnp.where(real, new, old), moved, state), None
-
-        units = [jnp.ravel(x) for x in (episode.inner_loss, jnp.any(episode.mask, axis=-1))]
-        state, _ = jax.lax.scan(follow, self.init(jax.random.key(0)), tuple(units))
-        return replace(self, threshold=state.threshold, share=state.share, loss=state.loss)
+        moved = GateState(
+            state.threshold + self.rate * (share - self.target) * jnp.abs(state.threshold),
+            share,
+            (1 - self.rate) * state.loss + self.rate * inner_loss,
+        )
+        real = jnp.any(observation.mask)
+        return decided(action), jax.tree.map(lambda a, b: jnp.where(real, a, b), moved, state)
 
 
 pytree.register(

@@ -17,7 +17,11 @@ NEEDS = ("entropy", "gradient_norm", "features")
 
 
 class Policy(Protocol):
-    """Maps what is known by now to an action; pure, jittable, and a pytree itself."""
+    """Maps what is known by now to an action; pure, jittable, and a pytree itself.
+
+    A stream of documents is read with one state: `init` where the stream starts, `reset` before
+    each document (the first too), `act` on each of its units. Every environment carries it.
+    """
 
     @property
     def actions(self) -> ActionSpace:
@@ -31,8 +35,18 @@ class Policy(Protocol):
     def needs(self) -> tuple[str, ...]:
         """What it reads of the observation that costs something (static): some of `NEEDS`."""
 
+    @property
+    def follows_stream(self) -> bool:
+        """Whether a document's start depends on the documents before it (static).
+
+        If so, documents wait for one another; if not, `reset` returns the same whatever was read.
+        """
+
     def init(self, key: PRNGKeyArray) -> Any:
-        """Its state at the start of a document."""
+        """Its state at the start of a stream."""
+
+    def reset(self, state: Any) -> Any:
+        """Its state at a document's start: as it is for a policy that follows the stream."""
 
     def act(self, state: Any, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
         """The decision for the unit just scored, and the next state."""
@@ -49,6 +63,10 @@ class Memoryless:
     actions: ActionSpace
 
     @property
+    def follows_stream(self) -> bool:
+        return False
+
+    @property
     def max_steps(self) -> int:
         return self.actions.max_steps
 
@@ -58,6 +76,9 @@ class Memoryless:
 
     def init(self, key: PRNGKeyArray) -> Any:
         return ()
+
+    def reset(self, state: Any) -> Any:
+        return state
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,15 @@ WINDOW = 32
 def by_policy(policy: Policy) -> Allocate:
     """`policy`, which must have no state, decides for every token of every document.
 
+    All tokens are decided at once: one that carries a state from unit to unit is an `InputError`.
     A policy that reads the text (`needs`, or a threshold) decides at the first TTT layer, and the
     layers above do the same; one that does not draws for each layer.
     """
+    if policy.follows_stream or jax.tree.leaves(policy.init(jax.random.key(0))):
+        raise InputError(
+            f"{type(policy).__name__} carries a state from unit to unit: expected a policy without "
+            "one, such as a threshold, a mixture or a schedule"
+        )
 
     def allocate(context: Context, key: PRNGKeyArray) -> Allocation:
         config = context.model.config
@@ -42,9 +48,8 @@ def by_policy(policy: Policy) -> Allocate:
             if context.before is not None:
                 return context.before
             seen = observe(context, policy)
-        state = policy.init(key)
         keys = jax.random.split(key, (b, t))
-        act = jax.vmap(jax.vmap(lambda seen, key: policy.act(state, seen, key)[0]))
+        act = jax.vmap(jax.vmap(lambda seen, key: policy.act((), seen, key)[0]))
         action = act(seen, keys).action
         return Allocation(jnp.asarray(policy.actions.steps)[action], action=action)
 
@@ -111,4 +116,5 @@ def _blank(b: int, t: int) -> Observation:
         entropy=nothing,
         gradient_norm=nothing,
         features=jnp.zeros((b, t, 0)),
+        binding=jnp.ones((b, t), bool),
     )

@@ -49,7 +49,9 @@ class Reader:
                 self.lm, adapter, policy, documents,
                 key=draws, dispatch=self.dispatch, hidden=hidden,
             )  # fmt: skip
-            return {name: np.asarray(value[0]) for name, value in episode._asdict().items()}
+            leaves = episode._asdict()
+            del leaves["state"]
+            return {name: np.asarray(value[0]) for name, value in leaves.items()}
 
         return cached(key, compute)
 

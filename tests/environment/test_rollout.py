@@ -16,7 +16,7 @@ from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.policies import RandomPolicy, UniformPolicy
+from ponderttt.policies import EMAGate, RandomPolicy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS, Decision, Documents
 
 N, U = 6, 4
@@ -30,9 +30,13 @@ class Cycle:
     actions = CHUNK_ACTIONS
     max_steps = CHUNK_ACTIONS.max_steps
     needs = ()
+    follows_stream = False
 
     def init(self, key):
         return ()
+
+    def reset(self, state):
+        return state
 
     def act(self, state, observation, key):
         action = (observation.unit + 1) % len(self.actions.names)
@@ -190,6 +194,86 @@ def made_rate(adapter):
     return "rate" if isinstance(adapter, NextToken) else "scale"
 
 
+GATES = {
+    "gate": {"target": 0.5},
+    "delta gate": {"target": 0.5, "signal": "delta"},
+    "residual gate": {"target": 0.6, "growth": 1.02},
+}
+
+
+def following(lm, options, documents, **how):
+    """A gate calibrated on other text, and what it does to `documents`."""
+    first = rollout(lm, NextToken(RATE), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
+    gate = EMAGate.calibrate(first.inner_loss, **options)
+    return rollout(lm, NextToken(RATE), gate, documents, **{"key": KEY} | how)
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_a_gate_follows_the_stream_under_either_dispatch(tiny, kind):
+    """Against the rule written out, unit after unit; a document starts with what was left to it."""
+    documents = text(batch=4)
+    mask = documents.mask.copy()
+    mask[1, 3:] = False  # a short document's padding moves nothing
+    documents = documents._replace(mask=mask)
+    masked, switch = (
+        following(tiny, GATES[kind], documents, dispatch=dispatch)
+        for dispatch in ("masked", "switch")
+    )
+    for a, b in zip(jax.tree.leaves(masked), jax.tree.leaves(switch), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    target, a = GATES[kind]["target"], 0.1
+    skip = rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
+    start = EMAGate.calibrate(skip.inner_loss, **GATES[kind])
+    tau, share, mean = float(start.threshold), target, float(start.loss)
+    moved = 0
+    for b, n in np.ndindex(4, N):
+        loss = float(masked.inner_loss[b, n])
+        if mask[b, n].any():
+            signal = loss - mean if kind == "delta gate" else loss
+            levels = tau * 1.02 ** np.arange(3) if kind == "residual gate" else np.array([tau])
+            assert int(masked.action[b, n]) == (signal > levels).sum()
+            share = (1 - a) * share + a * (signal > tau)
+            tau += a * (share - target) * abs(tau)
+            mean = (1 - a) * mean + a * loss
+            moved += signal > tau
+        found = (x[b, n] for x in masked.state)
+        np.testing.assert_allclose(tuple(found), [tau, share, mean], rtol=1e-5)
+    assert 0 < moved < 21
+
+
+@pytest.mark.parametrize("dispatch", ["masked", "switch"])
+def test_a_stream_in_two_pieces_is_the_stream(tiny, dispatch):
+    documents, keys = text(batch=4), jax.random.split(KEY, 4)
+    whole = following(tiny, GATES["gate"], documents, key=keys, dispatch=dispatch)
+    first = following(
+        tiny, GATES["gate"], documents.select(slice(0, 1)), key=keys[:1], dispatch=dispatch
+    )
+    rest = following(
+        tiny, GATES["gate"], documents.select(slice(1, 4)), key=keys[1:], dispatch=dispatch,
+        state=first.final_state,
+    )  # fmt: skip
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, rest)
+    for a, b in zip(jax.tree.leaves(joined), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    afresh = following(
+        tiny, GATES["gate"], documents.select(slice(1, 4)), key=keys[1:], dispatch=dispatch
+    )
+    assert not np.allclose(afresh.state.threshold, rest.state.threshold)
+
+
+def test_what_a_gate_carries_on_does_not_look_ahead(tiny):
+    """A changed token changes nothing before it: neither its document's past nor earlier ones."""
+    documents = text(batch=3)
+    before = following(tiny, GATES["gate"], documents, dispatch="switch")
+    tokens = documents.tokens.copy()
+    tokens[1, 2, 1] = (tokens[1, 2, 1] + 101) % 256
+    after = following(tiny, GATES["gate"], documents._replace(tokens=tokens), dispatch="switch")
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(np.asarray(a)[0], np.asarray(b)[0])
+        np.testing.assert_array_equal(np.asarray(a)[1, :2], np.asarray(b)[1, :2])
+    assert (after.state.loss[1:, -1] != before.state.loss[1:, -1]).all()
+
+
 def test_updating_on_repeated_text_helps(tiny):
     documents = text()
     again = documents._replace(tokens=np.repeat(documents.tokens[:, :1], N, axis=1))
@@ -243,11 +327,12 @@ def test_one_trace_serves_all_documents_rates_and_draws(tiny):
         ({"order": "adapt_first"}, "units of 4 tokens would predict a token from itself"),
         ({"order": "backwards"}, "unknown order 'backwards'"),
         ({"hidden": jnp.zeros((1, N, U + 1, 32))}, "do not belong to documents"),
+        ({"key": jax.random.split(KEY, 3)}, "for 1 documents: expected one for each"),
     ],
 )
 def test_bad_input_is_refused(tiny, how, message):
     with pytest.raises(InputError, match=message):
-        rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), text(), key=KEY, **how)
+        rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), text(), **{"key": KEY} | how)
 
 
 def test_unknown_names_are_refused(tiny):

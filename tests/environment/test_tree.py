@@ -1,10 +1,14 @@
 """The tree of all ways against the rollout that reads one."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ponderttt import pytree
 from ponderttt.environment.rollout import rollout
 from ponderttt.environment.tree import (
     enumerate_allocations,
@@ -66,8 +70,9 @@ class World:
             extractor=self.extractor, described=self.described,
         )  # fmt: skip
 
-    def walk(self, policy):
-        return walk(self.tree, policy, key=KEY, features=self.features)
+    def walk(self, policy, *, key=KEY, part=slice(None), state=None):
+        tree, features = jax.tree.map(lambda x: x[part], (self.tree, self.features))
+        return walk(tree, policy, key=key, features=features, state=state)
 
 
 @pytest.fixture(scope="module")
@@ -103,30 +108,68 @@ def test_a_walk_is_the_rollout_of_the_same_policy(world, name):
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["gate", "account"])
-def test_a_policy_that_follows_the_stream_is_carried_on(world, kind):
-    if kind == "gate":
-        policy = EMAGate.calibrate(np.asarray(world.tree.inner_loss)[:, 0], target=0.4)
-    else:
-        policy = ActorCritic(init_policy(NETWORK, KEY), NETWORK, Account.open(2.0))
-    walked = world.walk(policy)
-    keys = jax.random.split(KEY, B)
-    for b in range(B):
-        one = jax.tree.map(lambda x, b=b: x[b : b + 1], (world.tree, world.features))
-        with_key = jax.random.wrap_key_data(jax.random.key_data(keys[b]))
-        alone = _one(one[0], policy, one[1], with_key)
-        np.testing.assert_array_equal(alone.action, walked.action[b])
-        policy = policy.following(jax.tree.map(lambda x: x[None], alone))
-    if kind == "account":
+@dataclass(frozen=True)
+class CheapestLast:
+    """A policy whose last decision in a document is not binding: what a tree does, in `rollout`."""
+
+    inner: Any
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "inner"), name)
+
+    def act(self, state, observation, key):
+        binding = observation.unit < N - 1
+        decision, state = self.inner.act(state, observation._replace(binding=binding), key)
+        return decision._replace(action=jnp.where(binding, decision.action, 0)), state
+
+
+pytree.register(CheapestLast)
+
+
+def followers(world):
+    losses = np.asarray(world.tree.inner_loss)[:, 0]
+    params = init_policy(NETWORK, KEY)
+    return {
+        "gate": EMAGate.calibrate(losses, target=0.4),
+        "delta gate": EMAGate.calibrate(losses, target=0.4, signal="delta"),
+        "residual gate": EMAGate.calibrate(losses, target=0.4, growth=1.02),
+        "account": ActorCritic(params, NETWORK, Account.open(2.0)),
+        "account with credit": ActorCritic(params, NETWORK, Account.open(2.3, credit_units=1.5)),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["gate", "delta gate", "residual gate", "account", "account with credit"]
+)
+def test_a_policy_that_follows_the_stream_does_so_everywhere(world, name):
+    """Several documents: the tree and the text give the same actions, losses and states."""
+    policy = followers(world)[name]
+    walked, read = world.walk(policy), world.rollout(CheapestLast(policy))
+    np.testing.assert_array_equal(walked.action[:, :-1], read.action[:, :-1])
+    np.testing.assert_allclose(walked.nll, read.nll, atol=2e-4)
+    for a, b in zip(jax.tree.leaves(walked.state), jax.tree.leaves(read.state), strict=True):
+        assert a.shape == (B, N)
+        np.testing.assert_allclose(a, b, atol=2e-4)
+    if "account" in name:
         spent = np.cumsum(np.asarray(walked.cost).reshape(-1))
-        assert (spent <= 2.0 * np.arange(1, B * N + 1) + 1e-4).all()
+        budget, credit = float(policy.account.budget), float(policy.account.credit)
+        paid_in = budget * np.arange(1, B * N + 1)
+        assert (spent <= paid_in + credit + 1e-4).all()
+        np.testing.assert_allclose(walked.state.reshape(-1), paid_in - spent, atol=1e-4)
+    afresh = world.walk(policy, part=slice(1, None))
+    started = jax.tree.map(lambda a, b: not np.allclose(a[0], b[1]), afresh.state, walked.state)
+    assert any(jax.tree.leaves(started))
 
 
-def _one(tree, policy, features, key):
-    from ponderttt.environment.walk import _walk_document
-
-    tree, features = jax.tree.map(lambda x: x[0], (tree, features))
-    return _walk_document(policy, tree, features, key, units=N)
+@pytest.mark.parametrize("name", ["gate", "account"])
+def test_a_walk_in_two_pieces_is_the_walk(world, name):
+    policy, keys = followers(world)[name], jax.random.split(KEY, B)
+    whole = world.walk(policy, key=keys)
+    first = world.walk(policy, key=keys[:1], part=slice(0, 1))
+    rest = world.walk(policy, key=keys[1:], part=slice(1, B), state=first.final_state)
+    joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, rest)
+    for a, b in zip(jax.tree.leaves(joined), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_every_allocation_has_its_path(world):

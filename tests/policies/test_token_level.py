@@ -9,7 +9,7 @@ from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.methods import Spec
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.models.iterative.model import IterativeTransformerTTT
-from ponderttt.policies import RandomPolicy, SchedulePolicy, UniformPolicy
+from ponderttt.policies import EMAGate, RandomPolicy, SchedulePolicy, UniformPolicy
 from ponderttt.policies.thresholds import DEFAULT_MIX, HEURISTICS, percentile_thresholds
 from ponderttt.policies.token_level import WINDOW, by_policy, signal_of
 from ponderttt.training.language import allocator
@@ -154,3 +154,9 @@ def test_longer_mini_batches_are_refused():
         IterativeTransformerTTT(config).read(
             jnp.zeros((1, 8), int), by_policy(UniformPolicy("K1", ACTIONS)), jax.random.key(0)
         )
+
+
+def test_a_policy_with_a_state_is_refused():
+    """All tokens are decided at once: there is no order to carry a state in."""
+    with pytest.raises(InputError, match="EMAGate carries a state from unit to unit"):
+        by_policy(EMAGate.calibrate([1.0, 2.0]))

@@ -10,10 +10,11 @@ from ponderttt.allocation import oracle
 from ponderttt.allocation.candidates import decision_episode, skip_continuation_gains
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.environment.tree import path_nodes
+from ponderttt.environment.walk import walk
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.policies import EMAGate
 from ponderttt.policies.thresholds import DEFAULT_MIX, HEURISTICS
-from ponderttt.types import CHUNK_ACTIONS, Episode
+from ponderttt.types import CHUNK_ACTIONS
 
 UPDATE = CHUNK_ACTIONS.position("UPDATE_1")
 SHARE = 0.5
@@ -75,12 +76,20 @@ def drift(task: AllocationTask) -> pd.DataFrame:
     """The inner-loss gate's threshold before each test document, and its running share."""
     losses = np.asarray(decision_episode(task.validation).inner_loss)
     gate = EMAGate.calibrate(losses, target=SHARE)
-    seen = decision_episode(task.test, gate)
-    follow = jax.jit(lambda gate, episode: gate.following(episode))
-    rows = []
-    for i, source in enumerate(task.test.texts.sources):
-        updated = float((np.asarray(seen.action[i]) > 0).mean())
-        rows.append((task.stream, i, source, float(gate.threshold), float(gate.share), updated))
-        gate = follow(gate, Episode(*(leaf[i : i + 1] for leaf in seen)))
-    columns = ["stream", "document", "source", "threshold", "running_share", "updated"]
-    return pd.DataFrame(rows, columns=columns)
+    episode = walk(task.test.tree, gate, key=jax.random.key(0))
+    # What a document starts with is what the one before it ended with.
+    start, after = gate.init(jax.random.key(0)), episode.state
+    threshold, share = (
+        np.append(float(first), np.asarray(x, float)[:-1, -1])
+        for first, x in ((start.threshold, after.threshold), (start.share, after.share))
+    )
+    return pd.DataFrame(
+        {
+            "stream": task.stream,
+            "document": np.arange(len(task.test)),
+            "source": task.test.texts.sources,
+            "threshold": threshold,
+            "running_share": share,
+            "updated": (np.asarray(episode.action)[:, :-1] > 0).mean(axis=1),
+        }
+    )
