@@ -25,8 +25,8 @@ PUBLIC = {
 
 
 MODULES = (
-    "allocation.gap", "evaluation.costs", "evaluation.metrics", "evaluation.paired",
-    "evaluation.token_costs",
+    "allocation.gap", "evaluation.costs", "evaluation.flops", "evaluation.metrics",
+    "evaluation.paired", "evaluation.token_costs",
 )  # fmt: skip
 
 

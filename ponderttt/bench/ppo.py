@@ -8,7 +8,7 @@ import numpy as np
 
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better
 from ponderttt.environment.rollout import rollout, views
-from ponderttt.evaluation.costs import policy_flops, score_flops
+from ponderttt.evaluation.flops import policy_flops, score_flops
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import adapt
 from ponderttt.models.adapters.next_token import NextToken

@@ -1,4 +1,4 @@
-"""What a transformer with TTT layers costs: analytic FLOPs, `2mnk` a product, as in `costs`.
+"""What a transformer with TTT layers costs: analytic FLOPs, `2mnk` a product, as in `flops`.
 
 Letters: D model width, V vocabulary, F width of the mlp, H heads, d head width, m hidden width of
 the mlp fast weights, K inner steps, A step options. All else (norms, softmax, gelu, the update's
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ponderttt.errors import InputError
-from ponderttt.evaluation.costs import policy_flops
+from ponderttt.evaluation.flops import policy_flops
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 
 Form = Literal["stepped", "closed"]
@@ -134,7 +134,7 @@ def readout_flops(config: IterativeTransformerConfig) -> float:
 def block_flops(config: IterativeTransformerConfig, seq_len: int) -> tuple[float, float]:
     """FLOPs a token of all attention mixers and of all mlps: `8 D^2 + 4 T D` and `4 D F` each.
 
-    Every query meets all T tokens, as in `costs.forward_flops`. `causal_attention` leaves out the
+    Every query meets all T tokens, as in `flops.forward_flops`. `causal_attention` leaves out the
     keys after a block of 128 queries: beyond 128 tokens it computes `(T + 128) / 2 T` of `4 T D`.
 
     >>> block_flops(IterativeTransformerConfig(), 128)

@@ -11,8 +11,7 @@ import pytest
 from flax import nnx
 
 from ponderttt.errors import InputError
-from ponderttt.evaluation import compute_model_flops
-from ponderttt.evaluation import token_costs as iterative_costs
+from ponderttt.evaluation import compute_model_flops, token_costs
 from ponderttt.evaluation.token_costs import (
     block_flops,
     halting_flops,
@@ -255,7 +254,7 @@ def test_the_seeds_call():
 
 
 def test_the_examples_hold():
-    assert doctest.testmod(iterative_costs).failed == 0
+    assert doctest.testmod(token_costs).failed == 0
 
 
 def test_more_steps_more_tokens_and_a_policy_cost_more():

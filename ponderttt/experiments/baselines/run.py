@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pandas as pd
 
 from ponderttt.cache import Arrays
-from ponderttt.evaluation.costs import forward_flops
+from ponderttt.evaluation.flops import forward_flops
 from ponderttt.experiments.baselines import tables
 from ponderttt.experiments.baselines.config import BaselinesConfig
 from ponderttt.models.adapters.reconstruction import Reconstruction

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation.costs import policy_flops
+from ponderttt.evaluation.flops import policy_flops
 from ponderttt.models.policy_network import PolicyNetworkConfig
 from ponderttt.report.display import markdown, renderer
 from ponderttt.report.display.claims import (

@@ -1,0 +1,124 @@
+"""Analytic FLOPs of a frozen base and what is added to it: `2mnk` a product, all else left out.
+
+Letters: D model width, V vocabulary, d head width, r rank, K inner steps. Products count as
+computed.
+"""
+
+from typing import NamedTuple
+
+from ponderttt.models.adapters.ttt_layer import TTTConfig
+from ponderttt.models.decoder.config import DecoderConfig
+
+
+class AdapterFlops(NamedTuple):
+    """FLOPs a token: of reading through the fast weights, and of one inner step."""
+
+    read: float
+    step: float
+
+
+def forward_flops(config: DecoderConfig, window: int) -> float:
+    """FLOPs a token of one forward pass with head, at an attention window of `window` tokens.
+
+    The two attention products count as computed: every query meets the whole window (a causal mask
+    saves nothing in a dense product).
+
+    >>> from ponderttt.models.decoder.families import gpt2
+    >>> round(forward_flops(gpt2.gpt2(), 512) / 1e6, 1)
+    265.9
+    """
+    width, inner = config.width, config.heads * config.head_dim
+    cached = config.kv_heads * config.head_dim
+    attention = 2 * width * (2 * inner + 2 * cached) + 4 * window * inner
+    mlp = 2 * width * config.hidden * (3 if config.activation == "swiglu" else 2)
+    return config.layers * (attention + mlp) + head_flops(config)
+
+
+def head_flops(config: DecoderConfig) -> float:
+    """FLOPs a token of the head's product, `2 D V`.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> head_flops(llama.tiny())
+    16448
+    """
+    return 2 * config.width * config.vocab_size
+
+
+def score_flops(config: DecoderConfig, *, rank: int | None = None) -> float:
+    """FLOPs a token of scoring a cached hidden state: the map on it, then the head.
+
+    `2 D^2 + 2 D V`; a map of rank r takes `4 D r` for the `2 D^2`.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> score_flops(llama.tiny()) - head_flops(llama.tiny())
+    2048
+    """
+    return adapter_flops(config, rank=rank).read + head_flops(config)
+
+
+def adapter_step_flops(config: DecoderConfig, *, rank: int | None = None) -> float:
+    """FLOPs a token of one step of the next-token additive map on the last hidden state.
+
+    `4 D V + 4 D^2`: the head's loss and gradient in one pass (two products), the map forward and
+    the outer product of its gradient. With rank r `10 D r` for the `4 D^2`: two products forward,
+    three back.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> adapter_step_flops(llama.tiny())
+    36992
+    """
+    width = config.width
+    return 2 * head_flops(config) + (4 * width**2 if rank is None else 10 * width * rank)
+
+
+def adapter_flops(config: DecoderConfig, *, rank: int | None = None) -> AdapterFlops:
+    """What `NextToken(suffix_blocks=0)` costs on this base.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> adapter_flops(llama.tiny(), rank=4)
+    AdapterFlops(read=512, step=34176)
+    """
+    width = config.width
+    read = 2 * width**2 if rank is None else 4 * width * rank
+    return AdapterFlops(read, adapter_step_flops(config, rank=rank))
+
+
+def ttt_linear_flops(head_dim: int, steps: float) -> float:
+    """FLOPs a token and head of K primal steps of TTT-Linear and one read-out: `4 K d^2 + 2 d^2`.
+
+    A step is `k W` and the outer product with its gradient.
+
+    >>> ttt_linear_flops(64, steps=2)
+    40960
+    """
+    return (4 * steps + 2) * head_dim**2
+
+
+def layer_flops(config: TTTConfig) -> AdapterFlops:
+    """What a `TTTLayer` costs: `read` holds the projections of q, k, v and the output, `8 D^2`.
+
+    An mlp of hidden width m takes `4 d m` to read and `10 d m` a step, a token and head.
+
+    >>> layer_flops(TTTConfig(hidden_dim=128))
+    AdapterFlops(read=147456, step=32768)
+    """
+    d, hidden = config.head_dim, config.fast_weight_hidden_dim
+    if config.fast_weight == "linear":
+        read = ttt_linear_flops(d, 0)
+        step = ttt_linear_flops(d, 1) - read
+    else:
+        read, step = 4 * d * hidden, 10 * d * hidden
+    return AdapterFlops(8 * config.hidden_dim**2 + config.heads * read, config.heads * step)
+
+
+def policy_flops(features: int, hidden: int, layers: int, actions: int) -> float:
+    """FLOPs of one decision of a network with `layers` hidden layers, all of width `hidden`.
+
+    Of the actor alone: critics with trunks of their own do not run when it acts.
+
+    >>> policy_flops(32, hidden=64, layers=2, actions=4)
+    12800
+    """
+    if layers == 0:
+        return 2 * features * actions
+    return 2 * hidden * (features + (layers - 1) * hidden + actions)
