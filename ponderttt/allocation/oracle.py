@@ -82,10 +82,11 @@ def at_budget(
     """
     loss, cost = np.asarray(found.loss, float), np.asarray(found.cost, float) / units
     least = float(np.where(np.isfinite(loss), cost, np.inf).min(axis=1).mean())
-    if budget < least - 1e-9:
+    if not budget >= least - 1e-9:
         raise InputError(
             f"a budget of {budget:g} a unit is infeasible: the least feasible one is {least:g}"
         )
+    budget = max(budget, least)  # a sum that was rounded down is no reason to search for ever
 
     def solve(price: float):
         return np.argmin(loss + price * units * cost + 1e-12 * cost, axis=1)
@@ -115,7 +116,7 @@ def separable_gain(
     next unit, not what it goes on to gain, so that it is a bound for one-step decisions only.
     """
     gains, costs = np.asarray(gains, float), np.asarray(actions.costs)
-    if budget < costs.min():
+    if not budget >= costs.min():
         raise InputError(
             f"a budget of {budget:g} a unit is infeasible: the least feasible one is "
             f"{costs.min():g}"

@@ -60,12 +60,14 @@ class ThresholdBandit(Memoryless):
         an `InputError`; one that no price has to be paid for leaves it at 0.
         """
         costs = np.asarray(self.actions.costs)
-        if budget < costs.min():
+        if not budget >= costs.min():
             raise InputError(
                 f"a budget of {budget:g} a unit is infeasible: the least feasible one is "
                 f"{costs.min():g}, the cost of {self.actions.names[int(costs.argmin())]}"
             )
         expected = np.asarray(_expected(self.weights, jnp.asarray(features)), float)
+        if not np.isfinite(expected).all():
+            raise InputError("features or weights are not finite: no price meets a budget")
 
         def spent(price: float) -> float:
             return float(costs[np.argmax(expected - price * costs, axis=1)].mean())
