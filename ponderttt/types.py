@@ -6,6 +6,7 @@ Axes, the same letters everywhere:
     D model width  H heads                 d head width      V vocabulary
     K inner steps  A actions               F features        S seeds
     L layers       C tokens per chunk (the base model's attention window, a multiple of U)
+    G key/value heads                      R query heads per key/value head (H = G * R)
 """
 
 from typing import Any, NamedTuple

@@ -68,7 +68,7 @@ def learn(
     `auto` takes the cheapest method that is exact. What a method cannot do is an `InputError` that
     names one that can; so is a rate that makes a linear iteration diverge, where it is not traced.
     """
-    *lead, length, _ = q.shape
+    length, narrow = q.shape[-2], q.dtype == jnp.bfloat16
     if unit < 1 or length % unit:
         raise InputError(f"a unit of {unit} tokens does not divide a text of {length} tokens")
     max_steps = most_steps(steps, max_steps)
@@ -76,20 +76,27 @@ def learn(
         raise InputError(f"max_steps is {max_steps}: expected 0 or more")
     method = _choose(method, model, norm, unit, order, max_steps)
     _check(fast, q, k, v, rate, position, model, norm, unit, order, max_steps, method)
-    if q.dtype == jnp.bfloat16:
-        wide = [x.astype(jnp.float32) for x in (q, k, v)]
-        out, fast = learn(
-            fast, *wide, rate=rate.astype(jnp.float32), steps=steps, max_steps=max_steps, unit=unit,
-            position=None if position is None else position.astype(jnp.float32),
-            model=model, norm=norm, order=order, method=method,
-        )  # fmt: skip
-        return out.astype(q.dtype), fast
+    if narrow:
+        q, k, v, rate = (x.astype(jnp.float32) for x in (q, k, v, rate))
     if position is None:
         position = jnp.full(unit, 1 / unit, rate.dtype)
+    elif narrow:
+        position = position.astype(jnp.float32)
     if norm is None and model == "linear" and method not in ("limit", "conjugate_gradient"):
         _check_stable(k, rate, position, "b" in fast, unit, order)
     steps = jnp.clip(jnp.asarray(steps, jnp.int32), 0, max_steps)
-    steps = jnp.broadcast_to(steps, (*lead, length // unit))
+    steps = jnp.broadcast_to(steps, (*q.shape[:-2], length // unit))
+    out, fast = _descend(
+        fast, q, k, v, rate, steps, position,
+        max_steps=max_steps, unit=unit, model=model, norm=norm, order=order, method=method,
+    )  # fmt: skip
+    return out.astype(jnp.bfloat16) if narrow else out, fast
+
+
+def _descend(
+    fast, q, k, v, rate, steps, position, *, max_steps, unit, model, norm, order, method
+) -> tuple[Float[Array, "*lead T d"], Fast]:
+    """`learn` once everything is known to fit."""
     if method in ("closed_form", "chunkwise"):
         descend = closed_form.closed_form if method == "closed_form" else closed_form.chunkwise
         return descend(fast, q, k, v, rate, steps, max_steps=max_steps, order=order)
@@ -108,7 +115,7 @@ def learn(
     read = partial(
         _by_unit, unit=unit, max_steps=max_steps, model=model, order=order, method=method
     )
-    for _ in lead:
+    for _ in q.shape[:-2]:
         read = jax.vmap(read)
     return read(fast, q, k, v, rate, steps, norm)
 

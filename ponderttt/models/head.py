@@ -1,6 +1,6 @@
 """The output head without its logits: attention over the vocabulary, one block at a time.
 
-Axes: V vocabulary, D width; `*batch` are any leading axes (units, tokens).
+Axes: T tokens, V vocabulary, D width; `*batch` are any leading axes (units, tokens).
 """
 
 from typing import Any, NamedTuple
@@ -114,11 +114,11 @@ def _nll(sums: _Sums, hidden, head, targets):
 
 @jax.custom_vjp
 def head_loss(
-    hidden: Float[Array, "M D"],
+    hidden: Float[Array, "T D"],
     head: Float[Array, "V D"],
-    targets: Int[Array, "M"],
-    weights: Float[Array, "M"],
-) -> tuple[Float[Array, ""], Float[Array, "M"]]:
+    targets: Int[Array, "T"],
+    weights: Float[Array, "T"],
+) -> tuple[Float[Array, ""], Float[Array, "T"]]:
     """`sum weights * nll` and the `nll` of each token, where the head itself is trained.
 
     The sum is differentiable with respect to `hidden` and `head`; `nll` is to be looked at, its
@@ -151,7 +151,7 @@ head_loss.defvjp(_head_loss_forward, _head_loss_backward)
 
 
 def _over_tokens(carried, hidden, head, targets, weights, pull):
-    """`(carried, (nll [M], what pull adds for each token))`, `TOKENS` of them at a time."""
+    """`(carried, (nll [T], what pull adds for each token))`, `TOKENS` of them at a time."""
     count = hidden.shape[0]
     size = min(TOKENS, count)
 

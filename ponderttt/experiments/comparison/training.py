@@ -40,7 +40,7 @@ class Texts:
 
 
 class Trained(NamedTuple):
-    """What one method came to, every seed beside the others. L TTT layers, M windows of T tokens.
+    """What one method came to, every seed beside the others. L TTT layers, B windows of T tokens.
 
     `untrained` is the test loss (nats a token) before the first step.
     """
@@ -50,9 +50,9 @@ class Trained(NamedTuple):
     entropy: Float[np.ndarray, "S n"]
     price: Float[np.ndarray, "S n"]
     untrained: Float[np.ndarray, "S"]
-    validation_steps: Float[np.ndarray, "S L M T"]
-    test_nll: Float[np.ndarray, "S M T"]
-    test_steps: Float[np.ndarray, "S L M T"]
+    validation_steps: Float[np.ndarray, "S L B T"]
+    test_nll: Float[np.ndarray, "S B T"]
+    test_steps: Float[np.ndarray, "S L B T"]
 
 
 def load_texts(
@@ -181,7 +181,7 @@ def _watch(config: ComparisonConfig, texts: Texts) -> tuple[jax.Array, jax.Array
 
 
 def realised_mix(
-    steps: Float[np.ndarray, "S L M T"], mask: Bool[np.ndarray, "M T"], options: tuple[int, ...]
+    steps: Float[np.ndarray, "S L B T"], mask: Bool[np.ndarray, "B T"], options: tuple[int, ...]
 ) -> Float[np.ndarray, "S L A"]:
     """The share of each option among the decisions that each seed took at each TTT layer."""
     taken = steps[:, :, mask]
