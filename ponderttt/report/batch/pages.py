@@ -14,9 +14,9 @@ from pathlib import Path
 
 import nbformat
 
-from ponderttt import result as records
 from ponderttt.errors import InputError
 from ponderttt.report.batch import notebooks
+from ponderttt.result import Result
 from ponderttt.storage import ROOT, file_sha256, writable_folder, write_text
 
 MANIFEST = "page.json"
@@ -38,6 +38,8 @@ class Page:
     """Of the executed notebook; empty where the gate was not passed."""
     record: str
     problems: tuple[str, ...] = ()
+    rendered: str = ""
+    """The commit at which it was rendered from its record; empty: as it was computed."""
 
 
 def inputs_hash(template: Path, params_file: Path) -> str:
@@ -88,7 +90,7 @@ def is_current(folder: Path, name: str, preset: str, inputs: str) -> bool:
         return False
     executed = folder / f"{name}.ipynb"
     try:
-        record = records.load_manifest(folder / "results" / name)
+        record = Result.verify(folder / "results" / name)
     except InputError:
         return False
     return executed.is_file() and (file_sha256(executed), record["hash"]) == (
