@@ -7,8 +7,12 @@ import inspect
 import pytest
 
 PUBLIC = {
+    "ponderttt.data": (
+        "get_tokenizer", "create_data_iterator", "CodeDataset", "get_wikitext2_dataloaders",
+    ),
     "ponderttt.models": (
-        "PolicyNetwork", "HaltingPolicyNetwork", "IterativeTransformerTTT", "FastWeightLayer",
+        "TransformerLM", "TTTLayer", "TTTConfig", "FastWeightLayer", "PolicyNetwork",
+        "HaltingPolicyNetwork", "IterativeTransformerConfig", "IterativeTransformerTTT",
     ),
     "ponderttt.policies": (
         "FeatureExtractor", "UniformPolicy", "RandomPolicy", "EntropyBasedPolicy",

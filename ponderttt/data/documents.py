@@ -36,8 +36,23 @@ class Corpus:
 class CodeDataset:
     """The texts of one split of a source, in an order shuffled by `seed`, tokenised when asked for.
 
-    `dataset[i]` is the int32 ids of example i, at most `seq_length` of them; `paths` and
-    `languages` run beside it. A smaller `max_examples` gives the beginning of a larger one.
+    Args:
+        tokenizer: one with a `bos_token_id`, as `get_tokenizer` gives.
+        split: train, validation or test.
+        seq_length: the most tokens of an example; the rest of its file is left out.
+        source: a name of `SOURCES`, or a local folder.
+        seed: of the order.
+        max_examples: None for all; a smaller number gives the beginning of a larger one.
+
+    `dataset[i]` is the ids of example i, int32 [T]; `paths` and `languages` run beside it.
+
+    Raises:
+        InputError: an unknown source or split, a size below 1, a tokenizer without a bos token.
+
+    >>> from ponderttt.data import get_tokenizer
+    >>> dataset = CodeDataset(get_tokenizer("bytes"), "test", 8, source="uniform", max_examples=3)
+    >>> len(dataset), dataset[0].shape
+    (3, (8,))
     """
 
     def __init__(

@@ -100,13 +100,35 @@ def create_data_iterator(
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> DataIterator:
-    """Batches of the first `max_examples` files of a source, in an order shuffled by `seed`.
+    """Batches of the first files of a source, in an order shuffled by `seed`.
 
-    Each document is the first `seq_length` tokens of one file: documents are never joined.
-    `batch_size` counts the documents of all processes together; process p of P (by default those
-    of `jax.distributed`) reads its B = batch_size / P rows of each batch, so that the processes'
-    rows side by side are the batch that a single process would read. Sizes that do not fit
-    together are an `InputError`.
+    Args:
+        tokenizer: one with a `bos_token_id`, as `get_tokenizer` gives.
+        split: train, validation or test.
+        batch_size: documents in a batch, of all processes together.
+        seq_length: tokens of a document, the first of one file: documents are never joined.
+        chunk_size: tokens of a chunk; it divides `seq_length`.
+        max_examples: how many files; None for all.
+        source: a name of `SOURCES`, or a local folder.
+        seed: of the order.
+        process_index: which rows of each batch are read here; None asks `jax.distributed`.
+        process_count: among how many processes a batch is divided; None asks `jax.distributed`.
+
+    Returns:
+        One pass (`DataIterator` says what is in a batch), with B = batch_size / process_count rows:
+        those of all processes side by side are the batch that a single one would read.
+
+    Raises:
+        InputError: sizes that do not fit together, an unknown source or split, no file.
+
+    >>> from ponderttt.data import get_tokenizer
+    >>> batches = create_data_iterator(
+    ...     get_tokenizer("bytes"), "train", batch_size=2, seq_length=8, chunk_size=4,
+    ...     max_examples=4, source="uniform",
+    ... )
+    >>> batch = next(batches)
+    >>> len(batches), batch["input_ids"].shape, batch["chunks"].shape
+    (2, (2, 8), (2, 2, 4))
     """
     check_positive(batch_size=batch_size, seq_length=seq_length, chunk_size=chunk_size)
     if seq_length % chunk_size:
@@ -114,6 +136,19 @@ def create_data_iterator(
             f"chunk_size {chunk_size} does not divide seq_length {seq_length}: "
             "expected a divisor of it"
         )
+    shard = _shard(batch_size, process_index, process_count)
+    dataset = CodeDataset(
+        tokenizer, split, seq_length, source=source, seed=seed, max_examples=max_examples
+    )
+    if not len(dataset):
+        raise InputError(
+            f"the source {str(source)!r} has no {split} file; add text or name another"
+        )
+    return DataIterator(dataset, batch_size, chunk_size, shard)
+
+
+def _shard(batch_size: int, process_index: int | None, process_count: int | None) -> range:
+    """The rows of a batch that this process reads."""
     count = jax.process_count() if process_count is None else process_count
     index = jax.process_index() if process_index is None else process_index
     check_positive(process_count=count)
@@ -124,12 +159,5 @@ def create_data_iterator(
             f"batch_size {batch_size} does not divide among {count} processes: "
             "expected a multiple of their number"
         )
-    dataset = CodeDataset(
-        tokenizer, split, seq_length, source=source, seed=seed, max_examples=max_examples
-    )
-    if not len(dataset):
-        raise InputError(
-            f"the source {str(source)!r} has no {split} file; add text or name another"
-        )
     rows = batch_size // count
-    return DataIterator(dataset, batch_size, chunk_size, range(index * rows, (index + 1) * rows))
+    return range(index * rows, (index + 1) * rows)

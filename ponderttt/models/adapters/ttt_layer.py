@@ -24,7 +24,24 @@ from ponderttt.models.norms import rms_norm
 
 @dataclass(frozen=True)
 class TTTConfig:
-    """Shape of a `TTTLayer`. `chunk_size` is the unit whose tokens share a gradient."""
+    """Shape of a `TTTLayer`.
+
+    Args:
+        hidden_dim: width D of the states.
+        chunk_size: tokens of the unit that shares a gradient.
+        head_dim: width d of a head; it divides `hidden_dim`.
+        fast_weight: `linear` or `mlp`.
+        fast_weight_hidden_dim: hidden width of the mlp.
+        norm: answer `q + LN(f(q))`, as TTT-Linear does, in place of `f(q)`.
+        base_rate: the inner rate of every head at the start.
+        debug: refuse NaN inputs, at the price of a look at every value.
+
+    Raises:
+        InputError: a `head_dim` that does not divide, an unknown `fast_weight`.
+
+    >>> TTTConfig(hidden_dim=128, head_dim=32).heads
+    4
+    """
 
     hidden_dim: int
     chunk_size: int = 256
@@ -34,7 +51,6 @@ class TTTConfig:
     norm: bool = True
     base_rate: float = 0.1
     debug: bool = False
-    """Refuse NaN inputs, at the price of a look at every value."""
 
     def __post_init__(self):
         if self.hidden_dim % self.head_dim:
@@ -57,6 +73,17 @@ class TTTLayer(nnx.Module):
     `x = RMSNorm(h)`; views `q, k, v = x Wq, x Wk, x Wv` per head; `z = q + LN(f(q))`; the layer
     adds `RMSNorm(z) Wo / sqrt(D)`, with `Wo = 0` at the start: an untrained layer changes nothing.
     Slow parameters: projections, norms, `W_0` of the fast weights, and one log rate a head.
+
+    Args:
+        config: its shape.
+        rngs: for the slow weights' random start; None is seed 0.
+
+    Called on `hidden` [B, T, D] with `steps`, it gives new states [B, T, D] and statistics.
+
+    >>> layer = TTTLayer(TTTConfig(hidden_dim=16, chunk_size=4, head_dim=8))
+    >>> hidden, stats = layer(jnp.ones((2, 12, 16)), steps=2)
+    >>> hidden.shape, stats["inner_loss"].shape
+    ((2, 12, 16), (2, 3))
     """
 
     def __init__(self, config: TTTConfig, *, rngs: nnx.Rngs | None = None):
@@ -124,8 +151,16 @@ class TTTLayer(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], dict[str, jax.Array]]:
         """Read `hidden` unit by unit: each unit is answered first and learned from afterwards.
 
-        `steps` is one number for all units or one a unit (`max_steps` is then needed under jit).
-        Returns the new hidden states and `stats`: `inner_loss` [B, N] before each adaptation.
+        Args:
+            hidden: states of B documents; `chunk_size` divides T.
+            steps: gradient steps K, one number for all units or one a unit.
+            max_steps: the most of `steps`; needed under jit where there is one a unit.
+
+        Returns:
+            The new states, and `stats`: `inner_loss` [B, N] before each adaptation.
+
+        Raises:
+            InputError: a T that is no number of units, steps out of range, under `debug` a NaN.
         """
         b, t, width = hidden.shape
         unit = self.config.chunk_size

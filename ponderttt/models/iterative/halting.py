@@ -15,6 +15,12 @@ class HaltingPolicyNetwork(nnx.Module):
     logits start near zero, so every option is equally likely at first. `policy_input="position"`
     sees sines and cosines of the token's place in the text, and nothing of what is read.
 
+    Args:
+        config: the shape of the transformer that it decides for.
+        rngs: for the random start; None is seed 0.
+
+    Called on states [B, T, D] it gives logits [B, T, A], A being `len(config.step_options)`.
+
     >>> config = IterativeTransformerConfig(hidden_dim=32, num_heads=2)
     >>> HaltingPolicyNetwork(config)(jnp.ones((2, 5, 32))).shape
     (2, 5, 4)

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ponderttt import pytree
 from ponderttt.errors import InputError
-from ponderttt.models.attention import causal_attention
 from ponderttt.models.head import head_loss
+from ponderttt.models.iterative.block import AttentionMixer, Block
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.models.iterative.ttt_mixer import Allocation, TTTMixer
 from ponderttt.models.norms import rms_norm
@@ -72,46 +72,15 @@ class IterativeOutput:
         return getattr(self, name)
 
 
-class AttentionMixer(nnx.Module):
-    """Causal attention among a document's tokens."""
-
-    def __init__(self, config: IterativeTransformerConfig, *, rngs: nnx.Rngs):
-        self.config = config
-        width = config.hidden_dim
-        self.qkv = nnx.Param(_normal(rngs, (width, 3 * width)))
-        self.out = nnx.Param(_normal(rngs, (width, width), layers=config.num_layers))
-
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        b, t, width = x.shape
-        heads = (b, t, self.config.num_heads, self.config.head_dim)
-        q, k, v = (part.reshape(heads) for part in jnp.split(x @ self.qkv[...], 3, axis=-1))
-        return causal_attention(q[:, :, :, None], k, v).reshape(b, t, width) @ self.out[...]
-
-
-class Block(nnx.Module):
-    """`h + mixer(norm(h))`, then `h + mlp(norm(h))`."""
-
-    def __init__(
-        self, config: IterativeTransformerConfig, mixer: AttentionMixer | TTTMixer, *,
-        rngs: nnx.Rngs,
-    ):  # fmt: skip
-        self.mixer = mixer
-        width, inner = config.hidden_dim, config.ffn_dim
-        self.mixer_scale, self.mlp_scale = (nnx.Param(jnp.ones(width)) for _ in range(2))
-        self.mlp_in = nnx.Param(_normal(rngs, (width, inner)))
-        self.mlp_out = nnx.Param(_normal(rngs, (inner, width), layers=config.num_layers))
-
-    def mlp(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """The stream with what the position-wise network adds."""
-        inner = jax.nn.relu(rms_norm(h, self.mlp_scale[...]) @ self.mlp_in[...])
-        return h + inner**2 @ self.mlp_out[...]  # squared: Primer, 2109.08668; cheap on a CPU
-
-
 class IterativeTransformerTTT(nnx.Module):
     """The model; `num_steps` None lets each TTT layer's halting network decide.
 
     Every model has the halting networks, whether they decide or not: methods are compared at the
-    same number of trainable parameters.
+    same number of trainable parameters. Called on ids [B, T] it gives an `IterativeOutput`.
+
+    Args:
+        config: its shape.
+        rngs: for the random start; None is seed 0.
 
     >>> config = IterativeTransformerConfig(
     ...     vocab_size=64, hidden_dim=16, num_layers=2, num_heads=2, ffn_dim=32,
@@ -128,8 +97,12 @@ class IterativeTransformerTTT(nnx.Module):
         self.config = config
         rngs = rngs or nnx.Rngs(0)
         width = config.hidden_dim
-        self.embedding = nnx.Param(0.02 * _drawn(rngs, (config.vocab_size, width)))
-        self.positions = nnx.Param(0.02 * _drawn(rngs, (config.max_length, width)))
+        self.embedding = nnx.Param(
+            0.02 * jax.random.normal(rngs.params(), (config.vocab_size, width))
+        )
+        self.positions = nnx.Param(
+            0.02 * jax.random.normal(rngs.params(), (config.max_length, width))
+        )
         self.final_scale = nnx.Param(jnp.ones(width))
         ttt = set(config.ttt_layer_indices)
         self.blocks = nnx.List(
@@ -192,11 +165,18 @@ class IterativeTransformerTTT(nnx.Module):
         key: PRNGKeyArray | None = None,
         return_stats: bool = True,
     ) -> IterativeOutput:
-        """Read documents and score `labels` [B, T], the token after each (`IGNORED` is left out).
+        """Read documents and score labels.
 
-        `num_steps` is one number for all, one a token ([B, N], one a mini-batch, where those are
-        longer), or None: each layer's halting network decides, by draws of `key`, or without one by
-        taking the likeliest option. Steps out of `step_options`' range are an `InputError`.
+        Args:
+            input_ids: tokens.
+            labels: the token after each; `IGNORED` is not scored. None: logits are given instead.
+            num_steps: one number for all, one a mini-batch (a token, where the config says no more)
+                or None: each layer's halting network decides.
+            key: for draws by the halting networks; None takes the likeliest option.
+            return_stats: whether to report mean steps and shares of options by layer.
+
+        Raises:
+            InputError: a text longer than `max_length`, steps that are not 0 to `max_steps`.
         """
         if num_steps is None and not self.config.use_learned_policy:
             raise InputError(
@@ -281,12 +261,3 @@ def mixed_halting(context: Context, key: PRNGKeyArray) -> Allocation:
 def _chosen(context: Context, logits: Float[Array, "B N A"], action: Int[Array, "B N"]):
     steps = jnp.asarray(context.model.config.step_options)[action]
     return Allocation(steps, jax.nn.log_softmax(logits), action)
-
-
-def _drawn(rngs: nnx.Rngs, shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.normal(rngs.params(), shape)
-
-
-def _normal(rngs: nnx.Rngs, shape: tuple[int, int], layers: int = 0) -> jax.Array:
-    """N(0, 1/in), over `sqrt(2 layers)` where it ends in the residual stream."""
-    return _drawn(rngs, shape) / jnp.sqrt(shape[0] * (2 * layers or 1))
