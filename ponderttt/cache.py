@@ -1,26 +1,53 @@
-"""What has been computed once and is kept: keys, and values on disk.
+"""What has been computed once and is kept: keys, values on disk, and what was taken from there.
 
 A key is a digest of the code that computes and of its inputs. The code is found, not listed: it is
-the import closure of the module that computes, as its import statements say it.
+the import closure of the module that computes, as its import statements say it. A value is a
+safetensors file whose name ends in the digest of its bytes, and whose header says which commit
+computed it and in how many seconds.
 """
 
 import ast
 import hashlib
+import json
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import safetensors.numpy
 
-from ponderttt.storage import cache_folder, load_arrays, save_arrays
+from ponderttt.errors import InputError
+from ponderttt.storage import atomic_path, cache_folder, commit, file_sha256
 
 PACKAGE = Path(__file__).resolve().parent
 IGNORED = frozenset({"cache", "checks", "errors", "progress", "storage"})
 """Modules of the ground floor that move no number: where values are kept, and what is said."""
 
 Arrays = dict[str, np.ndarray]
+
+
+class Origin(NamedTuple):
+    """Where a kept value is from: the commit that computed it, and the seconds that took."""
+
+    commit: str
+    seconds: float
+
+
+class Ledger(NamedTuple):
+    """What this process took from the cache and had not put there itself."""
+
+    values: int
+    seconds: float
+    """That it took to compute them."""
+    commits: list[str]
+    """That computed them, in alphabetical order."""
+
+
+_taken: dict[Path, Origin | None] = {}
+"""Each value that was used, by its place; None: this process computed it."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -42,11 +69,73 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def cached(key: str, compute: Callable[[], Arrays]) -> Arrays:
-    """What `compute` gives, kept under `key` on disk and read back from there."""
-    folder = cache_folder("episodes")
-    found = load_arrays(folder, key)
-    return found if found is not None else save_arrays(folder, key, compute())
+def cached(kind: str, key: str, compute: Callable[[], Arrays], *, mapped: bool = False) -> Arrays:
+    """What `compute` gives, kept under `key` among values of a `kind`, and read back from there.
+
+    With `mapped` it is memory-mapped and read-only. A damaged file is an `InputError`; a folder
+    that cannot be written is one before anything is computed.
+    """
+    folder = cache_folder(kind, key[:2])  # a folder of some thousand files is slow to search
+    path = next(folder.glob(f"{key}-*.safetensors"), None)
+    if path is None:
+        started = time.perf_counter()
+        arrays = compute()
+        path = _write(folder, key, arrays, Origin(commit(), time.perf_counter() - started))
+        note(path, None)
+        if not mapped:
+            return arrays
+    arrays, origin = _read(path)
+    note(path, origin)
+    return arrays if mapped else {name: np.array(array) for name, array in arrays.items()}
+
+
+def note(place: Path, origin: Origin | None) -> None:
+    """Enter into the ledger that the value at `place` is used; None: it was computed just now."""
+    _taken.setdefault(place, origin)
+
+
+def ledger() -> Ledger:
+    """What this process has taken from the cache so far, each value counted once."""
+    found = [origin for origin in _taken.values() if origin]
+    commits = sorted({origin.commit for origin in found})
+    return Ledger(len(found), sum(origin.seconds for origin in found), commits)
+
+
+def _write(folder: Path, key: str, arrays: Arrays, origin: Origin) -> Path:
+    content = safetensors.numpy.save(
+        {name: np.asarray(array, order="C") for name, array in arrays.items()},
+        metadata={"commit": origin.commit, "seconds": f"{origin.seconds:.3f}"},
+    )
+    path = folder / f"{key}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def _read(path: Path) -> tuple[Arrays, Origin]:
+    """The arrays of a file, memory-mapped, and where they are from."""
+    if file_sha256(path)[:16] != path.stem.rpartition("-")[2]:
+        raise InputError(
+            f"{path} is corrupt: its checksum is not the one in its name; delete it, "
+            "and it will be computed again"
+        )
+    content = np.memmap(path, mode="r")
+    size = 8 + int(content[:8].view("<u8")[0])
+    header = json.loads(bytes(content[8:size]))
+    said = header.pop("__metadata__")
+    arrays: Arrays = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        part = content[size + start : size + end].view(_DTYPES[entry["dtype"]])
+        arrays[name] = part.reshape(entry["shape"])
+    return arrays, Origin(said["commit"], float(said["seconds"]))
+
+
+_DTYPES = {
+    "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "I16": np.int16, "I32": np.int32,
+    "U32": np.uint32, "I64": np.int64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
+}  # fmt: skip
+"""safetensors' names of the types of numpy's that are kept."""
 
 
 @cache
@@ -57,7 +146,7 @@ def code_fingerprint(module: str, package: Path = PACKAGE) -> str:
     """
     digest = hashlib.sha256()
     for name in import_closure(module, package):
-        digest.update(name.encode() + _meaning(_file(name, package)).encode())
+        digest.update(f"{name} {_meaning(_source(name, package))}\n".encode())
     return digest.hexdigest()
 
 
@@ -79,33 +168,43 @@ def import_closure(module: str, package: Path = PACKAGE) -> list[str]:
     return sorted(found)
 
 
-@cache
-def _imports(module: str, package: Path) -> tuple[str, ...]:
-    imports = _statements(ast.parse(_file(module, package).read_text(encoding="utf-8")))
-    return tuple(
-        target
-        for node in imports
-        if isinstance(node, ast.ImportFrom) and _is_ours(node.module or "")
-        for alias in node.names
-        if (target := _defining(str(node.module), alias.name, package))
-    )
+def _imports(module: str, package: Path) -> set[str]:
+    return {
+        _defining(source, name, package)
+        for source, name, _ in _import_statements(_source(module, package))
+    }
 
 
 def _defining(module: str, name: str, package: Path) -> str:
-    """The module that `from module import name` takes `name` from; empty for the package itself."""
+    """The module that `from module import name` takes `name` from."""
+    if not name:
+        return module
     if _exists(f"{module}.{name}", package):
         return f"{module}.{name}"
-    file = _file(module, package)
-    if file.name == "__init__.py":
-        for node in _statements(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and _is_ours(node.module or ""):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return _defining(str(node.module), alias.name, package)
+    if _file(module, package).name == "__init__.py":
+        for source, original, known_as in _import_statements(_source(module, package)):
+            if known_as == name:
+                return _defining(source, original, package)
     return module
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
+@cache
+def _import_statements(source: str) -> tuple[tuple[str, str, str], ...]:
+    """Of this package's: (module, name in it or empty for all of it, name it is known as)."""
+    found = []
+    for node in _statements(ast.parse(source)):
+        for alias in node.names:
+            known_as = alias.asname or alias.name
+            if isinstance(node, ast.Import):
+                found.append((alias.name, "", known_as))
+            elif node.level:
+                raise InputError(f"from {'.' * node.level}{node.module or ''}: write it absolute")
+            else:
+                found.append((str(node.module), alias.name, known_as))
+    return tuple(each for each in found if _is_ours(each[0]))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """All import statements below `node`, those under `if TYPE_CHECKING` left out."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ImportFrom | ast.Import):
@@ -128,13 +227,19 @@ def _file(module: str, package: Path) -> Path:
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
-def _meaning(file: Path) -> str:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def _source(module: str, package: Path) -> str:
+    return _file(module, package).read_text(encoding="utf-8")
+
+
+@cache
+def _meaning(source: str) -> str:
+    """Digest of what a source does."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):  # a string that stands alone says something to readers only
             node.body = [x for x in body if not _is_text(x)]  # type: ignore[attr-defined]
-    return ast.dump(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_text(node: ast.AST) -> bool:

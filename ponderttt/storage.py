@@ -1,15 +1,15 @@
-"""Files that are either whole or absent: atomic writes, checksums and where the caches live."""
+"""Files that are either whole or absent: atomic writes, checksums, and where things are kept."""
 
 import hashlib
 import os
+import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import filelock
-import numpy as np
-import safetensors.numpy
 
 from ponderttt.errors import InputError
 
@@ -92,29 +92,24 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_arrays(folder: Path, key: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Write `arrays` as `<key>-<digest>.safetensors`, atomically, and return them."""
-    content = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()})
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    with atomic_path(folder / f"{key}-{digest}.safetensors") as temporary:
-        temporary.write_bytes(content)
-    return dict(arrays)
-
-
-def load_arrays(folder: Path, key: str) -> dict[str, np.ndarray] | None:
-    """The arrays saved under `key`, or None; a file that does not match its name is an error."""
-    for path in folder.glob(f"{key}-*.safetensors"):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != path.stem.removeprefix(f"{key}-"):
-            raise InputError(
-                f"{path} is corrupt: its checksum is not the one in its name; delete it, "
-                "and it will be computed again"
-            )
-        return safetensors.numpy.load(content)
-    return None
-
-
 def file_sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def commit() -> str:
+    """The checkout's commit, with a + where files differ from it; `unknown` outside of git.
+
+    As it was when this process asked first: what it computes with is what it then imported.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from support.synthetic import baselines_result
 
+from ponderttt import cache
 from ponderttt import result as records
 from ponderttt.errors import InputError
 from ponderttt.result import Result
@@ -11,35 +12,69 @@ from ponderttt.result import Result
 
 @pytest.fixture
 def result():
-    made = baselines_result(documents=2, units=3)
-    return Result(made.name, made.config, made.tables, made.scalars, made.meta)
+    return baselines_result(documents=2, units=3)
 
 
 def test_a_record_gives_back_what_was_saved(result, tmp_path):
-    digest = records.save(result, tmp_path)
-    read = records.load(tmp_path)
+    digest = result.save(tmp_path)
+    read = Result.load(tmp_path)
     assert (read.name, read.config, read.scalars) == (result.name, result.config, result.scalars)
     assert read.tables.keys() == result.tables.keys()
     pd.testing.assert_frame_equal(read.tables["gains"], result.tables["gains"])
     first = read.tables["explorer"]["pieces"].iloc[0]
     assert list(first) == result.tables["explorer"]["pieces"].iloc[0]
-    manifest = records.load_manifest(tmp_path)
+    manifest = Result.verify(tmp_path)
     assert manifest["hash"] == digest
     assert manifest["meta"]["seconds"] == 12.5
-    assert {"versions", "device", "commit"} <= manifest["meta"].keys()
+    assert {"versions", "device", "commit", "cached"} <= manifest["meta"].keys()
+
+
+def test_a_record_says_what_was_taken_from_the_cache(result, tmp_path, monkeypatch):
+    origin = cache.Origin("abc", 2.5)
+    monkeypatch.setattr(cache, "_taken", {tmp_path / "a": origin, tmp_path / "b": None})
+    result.save(tmp_path / "record")
+    said = Result.load(tmp_path / "record").meta["cached"]
+    assert said == {"values": 1, "seconds": 2.5, "commits": ["abc"]}
+
+
+def test_a_result_that_was_read_keeps_the_meta_of_the_run_that_computed_it(
+    result, tmp_path, monkeypatch
+):
+    result.save(tmp_path / "one")
+    manifest = Result.verify(tmp_path / "one")
+    monkeypatch.setattr(records, "environment", lambda: {"versions": {}, "commit": "another"})
+    Result.load(tmp_path / "one").save(tmp_path / "two")
+    assert Result.verify(tmp_path / "two") == manifest
+
+
+def test_a_result_shows_its_tables_with_their_rows_and_meanings(result):
+    lines = result._repr_markdown_().splitlines()
+    assert lines[0] == "**baselines**"
+    assert len(lines) == 4 + len(result.tables)
+    rows = len(result.tables["units"])
+    assert f"| `units` | {rows:,} | a unit \\| an action |" in lines
+
+
+def test_saving_says_what_was_written(result, tmp_path):
+    saved = result.save(tmp_path)
+    rows = sum(map(len, result.tables.values()))
+    assert f"`baselines` is written: {len(result.tables)} tables with {rows:,} rows" in (
+        saved._repr_markdown_()
+    )
+    assert saved == Result.verify(tmp_path)["hash"] and repr(saved) == repr(str(saved))
 
 
 def test_saving_again_replaces_the_record_and_leaves_nothing_behind(result, tmp_path):
-    first = records.save(result, tmp_path)
-    assert records.save(result, tmp_path) == first
+    first = result.save(tmp_path)
+    assert result.save(tmp_path) == first
     fewer = Result(result.name, result.config, {"gains": result.tables["gains"].head(3)})
-    assert records.save(fewer, tmp_path) != first
+    assert fewer.save(tmp_path) != first
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "alter the manifest", "no JSON"])
 def test_a_damaged_record_is_refused_by_name(result, tmp_path, damage):
-    records.save(result, tmp_path)
+    result.save(tmp_path)
     table, manifest = next(tmp_path.glob("units-*.parquet")), tmp_path / records.MANIFEST
     if damage == "truncate":
         table.write_bytes(table.read_bytes()[:-100])
@@ -50,11 +85,11 @@ def test_a_damaged_record_is_refused_by_name(result, tmp_path, damage):
     else:
         manifest.write_text("{")
     with pytest.raises(InputError, match=r"record.*run its notebook again"):
-        records.load(tmp_path)
+        Result.load(tmp_path)
 
 
 def test_a_save_that_is_cut_short_leaves_the_old_record(result, tmp_path, monkeypatch):
-    digest = records.save(result, tmp_path)
+    digest = result.save(tmp_path)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -62,12 +97,12 @@ def test_a_save_that_is_cut_short_leaves_the_old_record(result, tmp_path, monkey
     monkeypatch.setattr(records, "write_text", killed)
     shorter = {name: table.head(2) for name, table in result.tables.items()}
     with pytest.raises(KeyboardInterrupt):
-        records.save(Result(result.name, result.config, shorter), tmp_path)
-    assert records.load_manifest(tmp_path)["hash"] == digest
+        Result(result.name, result.config, shorter).save(tmp_path)
+    assert Result.verify(tmp_path)["hash"] == digest
 
 
 def test_the_manifest_is_json_and_names_every_table(result, tmp_path):
-    records.save(result, tmp_path)
+    result.save(tmp_path)
     tables = json.loads((tmp_path / records.MANIFEST).read_text())["tables"]
     assert {name: entry["rows"] for name, entry in tables.items()} == {
         name: len(table) for name, table in result.tables.items()

@@ -209,7 +209,7 @@ def _read(
             tree = read_tree(lm, adapter, documents, hidden=hidden)
             return {name: np.asarray(value[0]) for name, value in tree._asdict().items()}
 
-        trees.append(cached(key, compute))
+        trees.append(cached("episodes", key, compute))
     tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
     return Split(texts, np.stack(described), tree)
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tokenizers
 
+from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.data.tokenizer import START, byte_level, fast_tokenizer
 from ponderttt.errors import InputError
-from ponderttt.storage import cache_folder, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,13 +27,16 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> "PreTrainedTokeniz
     pairs to merge, a damaged cache file.
     """
     check_vocabulary(vocab_size)
-    folder, key = cache_folder("tokenizers"), f"bpe-{vocab_size}-{_digest(texts)}"
-    content = _load(folder, key)
-    if content is None:
-        content = _train(texts, vocab_size).to_str()
-        write_text(folder / f"{key}-{_short(content)}.json", content)
-    tokenizer = fast_tokenizer(tokenizers.Tokenizer.from_str(content))
-    tokenizer.name_or_path = f"{key}-{_short(content)}"
+    name = f"bpe-{vocab_size}-{_digest(texts)}"
+
+    def compute() -> Arrays:
+        content = _train(texts, vocab_size).to_str().encode()
+        return {"json": np.frombuffer(content, np.uint8)}
+
+    key = fingerprint(code_fingerprint(__name__), name)
+    content = cached("tokenizers", key, compute)["json"].tobytes()
+    tokenizer = fast_tokenizer(tokenizers.Tokenizer.from_str(content.decode()))
+    tokenizer.name_or_path = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
     return tokenizer
 
 
@@ -70,20 +73,3 @@ def _digest(texts: Sequence[str]) -> str:
     for text in texts:
         digest.update(text.encode())
     return digest.hexdigest()[:16]
-
-
-def _short(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _load(folder: Path, key: str) -> str | None:
-    """What is kept under `key`, or None; a file that does not match its name is an error."""
-    for path in folder.glob(f"{key}-*.json"):
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] != path.stem.removeprefix(f"{key}-"):
-            raise InputError(
-                f"{path} is corrupt: its checksum is not the one in its name; delete it, "
-                "and it will be trained again"
-            )
-        return content.decode()
-    return None

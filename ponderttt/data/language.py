@@ -16,6 +16,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Int
 
+from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.data.bpe import check_vocabulary, train_tokenizer
 from ponderttt.data.documents import check_positive, pad_tokens
 from ponderttt.data.encoding import encode_texts
@@ -24,7 +25,6 @@ from ponderttt.data.sources import check_split
 from ponderttt.data.tokenizer import get_tokenizer
 from ponderttt.data.windows import WindowLoader, Windows
 from ponderttt.errors import InputError
-from ponderttt.storage import cache_folder, load_arrays, save_arrays
 
 _BATCH = 256
 
@@ -146,15 +146,16 @@ def _digest(tokenizer: Any, splits: Splits) -> str:
 
 def _tokenize(tokenizer: Any, splits: Splits, digest: str) -> dict[str, tuple[TokenizedText, ...]]:
     """The texts of each split as tokens, from the cache if they were tokenised before."""
-    folder, key = cache_folder("tokens"), digest[:16]
-    arrays = load_arrays(folder, key)
-    if arrays is None:
+
+    def compute() -> Arrays:
         arrays = {}
         for split, articles in splits.items():
             rows = _encode(tokenizer, articles)
             arrays[f"{split}_tokens"] = np.concatenate([np.zeros(0, np.int32), *rows])
             arrays[f"{split}_ends"] = np.cumsum([len(row) for row in rows], dtype=np.int64)
-        save_arrays(folder, key, arrays)
+        return arrays
+
+    arrays = cached("tokens", fingerprint(code_fingerprint(__name__), digest), compute)
     texts = {}
     for split, articles in splits.items():
         rows = np.split(arrays[f"{split}_tokens"], arrays[f"{split}_ends"])[:-1]

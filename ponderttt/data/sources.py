@@ -6,6 +6,7 @@ a JSON manifest beside it that says what was read, kept and dropped.
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import xxhash
 
+from ponderttt.cache import Origin, code_fingerprint, note
 from ponderttt.data import readers
 from ponderttt.data.clean import MIN_CHARACTERS, RawFile, Text, clean_texts
 from ponderttt.errors import InputError
-from ponderttt.storage import atomic_path, cache_folder, file_sha256, write_text
+from ponderttt.storage import atomic_path, cache_folder, commit, file_sha256, write_text
 
 if TYPE_CHECKING:
     import datasets
@@ -135,24 +137,22 @@ def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
     """The source's verified Arrow file and its manifest, made now if they are not there."""
     name, source = find_source(name_or_path)
     versions = source.versions()
-    identity = json.dumps([name, source.description, source.shares, versions, _code_digest()])
+    code = code_fingerprint(__name__)
+    identity = json.dumps([name, source.description, source.shares, versions, code])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     stem = cache_folder("sources") / f"{name}-{key}"
     arrow, manifest = stem.with_name(stem.name + ".arrow"), stem.with_name(stem.name + ".json")
     if not manifest.exists():
         _prepare(name, source, versions, arrow, manifest)
-    return arrow, _verified(arrow, manifest)
-
-
-def _code_digest() -> str:
-    """Changes whenever the code that reads or cleans does."""
-    folder = Path(__file__).parent
-    files = ("clean.py", "duplicates.py", "readers.py", "sources.py", "wikipedia.py")
-    return hashlib.sha256("".join(file_sha256(folder / f) for f in files).encode()).hexdigest()
+        note(manifest, None)
+    record = _verified(arrow, manifest)
+    note(manifest, Origin(*record.pop("origin")))
+    return arrow, record
 
 
 def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: Path) -> None:
     """Read and clean a source; the manifest is written last, so a killed run leaves nothing."""
+    started = time.perf_counter()
     texts, dropped = clean_texts(source.read(), min_characters=source.min_characters)
     if not texts:
         raise InputError(
@@ -173,6 +173,7 @@ def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: P
         "dropped": dropped,
         "characters": sum(len(text.text) for text in texts),
         "sha256": file_sha256(arrow),
+        "origin": Origin(commit(), round(time.perf_counter() - started, 3)),
     }
     write_text(manifest, json.dumps(record, indent=1))
 

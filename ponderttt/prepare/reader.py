@@ -53,7 +53,7 @@ class Reader:
             del leaves["state"]
             return {name: np.asarray(value[0]) for name, value in leaves.items()}
 
-        return cached(key, compute)
+        return cached("episodes", key, compute)
 
     def read_frozen(self, window: int, texts: Encoded, index: int) -> Arrays:
         """The frozen base's `token_nll` and `mask` [N, U], with `window` units attended to."""
@@ -72,7 +72,7 @@ class Reader:
             mask = np.asarray(documents.mask[0])
             return {"token_nll": losses[0] * mask, "mask": mask}
 
-        return cached(key, compute)
+        return cached("episodes", key, compute)
 
 
 def unit_means(token_nll: Float[np.ndarray, "N U"], mask: np.ndarray) -> Float[np.ndarray, "N"]:

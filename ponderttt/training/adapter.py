@@ -1,5 +1,6 @@
 """Training a TTT layer's slow weights through its own inner loop (DESIGN section 7)."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -172,10 +173,11 @@ class TTTTrainer:
         Stops early after `patience` validations without a better one, or at the first loss that is
         not finite, with the best state kept either way. `tick` is called after each step.
         """
-        config, now, first = self.config, self._start(), 0
+        config, now, first, started = self.config, self._start(), 0, time.monotonic()
         restored = restore_checkpoint(folder, now._asdict()) if folder else None
         if restored:
-            first, now = restored[0], Progress(**restored[1])
+            first, now = restored.step, Progress(**restored.tree)
+            started -= restored.seconds
         n = training.documents.tokens.shape[0]
         stopped = self._verdict(np.asarray(now.history))
         for step in range(first, config.steps):
@@ -198,7 +200,8 @@ class TTTTrainer:
                 now = self._validated(now, step, validation)
                 stopped = self._verdict(np.asarray(now.history))
                 if folder:
-                    save_checkpoint(folder, step + 1, now._asdict())
+                    seconds = time.monotonic() - started
+                    save_checkpoint(folder, step + 1, now._asdict(), seconds=seconds)
             tick()
         layer = nnx.merge(self.graph, now.best)
         return TrainResult(layer, np.asarray(now.history), stopped or "all steps taken")

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from ponderttt import cache
 from ponderttt.errors import InputError
-from ponderttt.storage import writable_folder
+from ponderttt.storage import commit, writable_folder
 
 
 @contextmanager
@@ -25,19 +26,29 @@ def _manager(folder: Path | str) -> Iterator[Any]:
         manager.close()
 
 
-def save_checkpoint(folder: Path | str, step: int, tree: Any) -> None:
-    """Write the arrays of `tree` as checkpoint `step` of `folder`."""
+class Restored(NamedTuple):
+    """A checkpoint that was read back: the steps taken until it, its arrays, and their seconds."""
+
+    step: int
+    tree: Any
+    seconds: float
+
+
+def save_checkpoint(folder: Path | str, step: int, tree: Any, *, seconds: float) -> None:
+    """Write the arrays of `tree`, trained in `seconds`, as checkpoint `step` of `folder`."""
     import orbax.checkpoint as ocp
 
+    origin = cache.Origin(commit(), round(seconds, 3))
     with _manager(folder) as manager:
-        manager.save(step, args=ocp.args.StandardSave(tree))
+        manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata=origin._asdict())
         manager.wait_until_finished()
 
 
-def restore_checkpoint(folder: Path | str, like: Any) -> tuple[int, Any] | None:
-    """The newest checkpoint of `folder` as `(step, tree)`, shaped as `like`; None if there is none.
+def restore_checkpoint(folder: Path | str, like: Any) -> Restored | None:
+    """The newest checkpoint of `folder`, shaped as `like`; None if there is none.
 
-    A checkpoint that cannot be read, or that holds other shapes, is an `InputError`.
+    It is entered into the cache's ledger. A checkpoint that cannot be read, or that holds other
+    shapes, is an `InputError`.
     """
     import orbax.checkpoint as ocp
 
@@ -49,10 +60,13 @@ def restore_checkpoint(folder: Path | str, like: Any) -> tuple[int, Any] | None:
             return None
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return step, manager.restore(step, args=ocp.args.StandardRestore(template))
+            tree = manager.restore(step, args=ocp.args.StandardRestore(template))
+            origin = cache.Origin(**manager.metadata(step).custom_metadata)
         except Exception as error:  # orbax raises what its storage layer raises
             raise InputError(
                 f"checkpoint {Path(folder) / str(step)} cannot be restored "
                 f"({type(error).__name__}): expected one written by this version with the same "
                 "configuration; delete that folder to go on from the one before it"
             ) from error
+    cache.note(Path(folder), origin)
+    return Restored(step, tree, origin.seconds)

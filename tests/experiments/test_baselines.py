@@ -67,13 +67,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(config, cache, monkeypatch):
         episodes, "rollout", lambda *a, **k: (counted.append(1), rollout(*a, **k))[1]
     )
     resumed = baselines.run(config)
-    total = len(list((cache / "episodes").iterdir()))
+    total = len(list((cache / "episodes").rglob("*.safetensors")))
     frozen = 3 * (2 + 2)  # windows of the base on two test and two uniform documents
     assert len(counted) == total - frozen - 20
     for name, table in whole.tables.items():
         assert table.equals(resumed.tables[name]), name
 
-    victim = sorted((cache / "episodes").iterdir())[0]
+    victim = sorted((cache / "episodes").rglob("*.safetensors"))[0]
     victim.write_bytes(victim.read_bytes()[:-1])
     monkeypatch.setenv("PONDERTTT_CACHE", str(cache))
     with pytest.raises(InputError, match=f"{victim.name} is corrupt.*delete it"):

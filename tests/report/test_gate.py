@@ -7,7 +7,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from support.synthetic import baselines_result
 
-from ponderttt import result as records
 from ponderttt.report.batch import gate, notebooks, pages
 
 PARAMS = {"rate": 0.5, "names": ["a"]}
@@ -17,8 +16,8 @@ PARAMS = {"rate": 0.5, "names": ["a"]}
 def page(tmp_path):
     """A template, the page that it became, and the record: all as they should be."""
     record = tmp_path / "record"
-    digest = records.save(baselines_result(documents=1, units=2), record)
-    sources = ["rate: float = 1.0\nnames: list = ['b']", "run()", "records.save(result)"]
+    digest = baselines_result(documents=1, units=2).save(record)
+    sources = ["rate: float = 1.0\nnames: list = ['b']", "run()", "result.save()"]
     template = new_notebook(cells=[new_code_cell(source) for source in sources])
     template.cells[0].metadata["tags"] = ["parameters"]
     injected = new_code_cell("# Parameters\nrate = 0.5\nnames = ['a']\n")
@@ -114,7 +113,7 @@ def test_a_page_that_is_no_notebook_is_stopped(page):
 def finished(page, status=pages.PASS, found=()):
     assert problems(page) == []
     folder = page[3]
-    digest = records.load_manifest(page[2])["hash"]
+    digest = Result.verify(page[2])["hash"]
     sha = pages.file_sha256(folder / "page.ipynb")
     manifest = pages.Page("baselines", "smoke", status, 1.0, "inputs", sha, digest, tuple(found))
     pages.finish(manifest, folder / "page.ipynb", page[2], folder / "pages")
@@ -156,4 +155,4 @@ def test_the_published_page_is_whole(name):
     executed = notebooks.ROOT / "book" / "experiments" / f"{name}.ipynb"
     assert page is not None and page.status == pages.PASS
     assert pages.file_sha256(executed) == page.sha256
-    assert records.load_manifest(results)["hash"] == page.record
+    assert Result.verify(results)["hash"] == page.record

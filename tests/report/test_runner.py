@@ -23,7 +23,7 @@ import json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from support.synthetic import baselines_result
-from ponderttt.report import records
+from dataclasses import replace
 Path(os.environ["PONDERTTT_PROGRESS"]).write_text(json.dumps(
     {{"label": "working", "done": 1, "total": 2}}))
 time.sleep(wait)
@@ -44,8 +44,8 @@ def checkout(tmp_path, monkeypatch):
         parameters.metadata["tags"] = ["parameters"]
         work = new_code_cell(RUN.format(tests=os.path.dirname(__file__)))
         save = new_code_cell(
-            f"result = baselines_result(documents=1, units=2)\nresult.name = {name!r}\n"
-            "records.save(result)"
+            f"result = replace(baselines_result(documents=1, units=2), name={name!r})\n"
+            "result.save()"
         )
         kernel = {"name": "python3", "display_name": "Python", "language": "python"}
         notebook = new_notebook(cells=[parameters, work, save], metadata={"kernelspec": kernel})
@@ -90,7 +90,8 @@ def test_one_failure_does_not_stop_the_others_and_what_passed_is_not_run_again(c
 def test_a_report_that_is_killed_leaves_no_half_page(checkout):
     set_params(checkout, "first", wait=60.0)
     script = (
-        "from ponderttt.report import notebooks, runner; from pathlib import Path; import sys\n"
+        "from ponderttt.report.batch import notebooks, runner\n"
+        "from pathlib import Path; import sys\n"
         "from types import SimpleNamespace\n"
         "sys.modules['ponderttt.experiments.first'] = SimpleNamespace(CONFIG=dict)\n"
         f"notebooks.NOTEBOOKS = Path({str(checkout / 'notebooks')!r})\n"

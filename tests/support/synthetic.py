@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+
+from ponderttt.result import Result
 
 SOURCES = ("packages", "go", "wikipedia")
 STEPS = {"SKIP": 0, "UPDATE_1": 1, "UPDATE_2": 2, "UPDATE_4": 4, "RANDOM": 1}
@@ -14,7 +15,7 @@ BASE = {"base": (1.0, 0.0), "base x2": (2.0, 0.10), "base x4": (4.0, 0.17)}
 RATE = {"next_token": 0.028, "reconstruction": 0.006}
 
 
-def baselines_result(documents: int = 8, units: int = 16, seed: int = 0) -> SimpleNamespace:
+def baselines_result(documents: int = 8, units: int = 16, seed: int = 0) -> Result:
     """`documents` of each source, `units` units each; larger K gains more, later units too."""
     rng = np.random.default_rng(seed)
     rows = [
@@ -44,9 +45,10 @@ def baselines_result(documents: int = 8, units: int = 16, seed: int = 0) -> Simp
         ),
     }  # fmt: skip
     config = {"model": "tiny", "sources": list(SOURCES), "unit_size": 64, "units": units, "seed": 0}
-    return SimpleNamespace(
+    return Result(
         name="baselines", config=config, tables=tables,
         scalars={"ln_vocabulary": 5.549}, meta={"seconds": 12.5},
+        meanings={"units": "a unit | an action"},
     )  # fmt: skip
 
 

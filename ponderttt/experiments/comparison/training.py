@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ponderttt.cache import code_fingerprint, fingerprint
+from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.data.language import LanguageCorpus
 from ponderttt.data.windows import Windows, epoch_order, whole_pass
 from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import Spec
 from ponderttt.progress import track
-from ponderttt.storage import cache_folder, load_arrays, save_arrays
 from ponderttt.training.language import (
     LanguageTrainingConfig,
     Learner,
@@ -79,12 +78,11 @@ def load_texts(
 def train_method(config: ComparisonConfig, name: str, spec: Spec, texts: Texts) -> Trained:
     """`name` trained from scratch on every seed; what was done before is read from the cache."""
     settings = settings_of(config, spec, texts)
-    folder, key = cache_folder("comparison"), key_of(config, settings, spec, texts)
-    found = load_arrays(folder, key)
-    if found is None:
-        trained = _train(config, settings, name, spec, texts)
-        found = save_arrays(folder, key, trained._asdict())
-    return Trained(**found)
+
+    def compute() -> Arrays:
+        return _train(config, settings, name, spec, texts)._asdict()
+
+    return Trained(**cached("comparison", key_of(config, settings, spec, texts), compute))
 
 
 def key_of(

@@ -41,6 +41,10 @@ def run(config: PPOPolicyConfig) -> Result:
         each_document.append(equal_cost.documents(s, at, curves["control"]))
     documents = pd.concat(each_document, ignore_index=True)
     every = [(s, each) for s in tasks for each in learned[s.stream]]
+    history = pd.concat(
+        [tables.history(s, each, "positional") for s, each in every]
+        + [tables.history(main, velocity, "velocity")]
+    )
     return Result(
         name="ppo_policy",
         config=dataclasses.asdict(config),
@@ -52,10 +56,8 @@ def run(config: PPOPolicyConfig) -> Result:
             "gaps": equal_cost.gaps(documents, seed=config.seed),
             "versus": tables.versus(documents, seed=config.seed),
             "seeds": pd.concat([tables.seeds(s, each, documents) for s, each in every]),
-            "history": pd.concat(
-                [tables.history(s, each, "positional") for s, each in every]
-                + [tables.history(main, velocity, "velocity")]
-            ),
+            "history": tables.thinned(history),
+            "spread": tables.spread(history),
             "ablation": tables.ablation(main, ablated, documents, seed=config.seed),
             "strip": tables.strip(main, _at(learned[main.stream], middle), lm.tokenizer_name),
             "unit_costs": unit_costs(lm, tasks[0]),
@@ -69,6 +71,15 @@ def run(config: PPOPolicyConfig) -> Result:
         },
         meta={"sources": {s.stream: s.test.texts.record for s in tasks}},
     )
+
+
+def derive(result: Result) -> Result:
+    """`result` as `run` would give it today, from what a record of an older commit holds."""
+    found = dict(result.tables)
+    if "spread" not in found:
+        found["spread"] = tables.spread(found["history"])
+        found["history"] = tables.thinned(found["history"])
+    return dataclasses.replace(result, tables=found)
 
 
 def _learn_all(task: AllocationTask, config: PPOPolicyConfig) -> list[Learned]:

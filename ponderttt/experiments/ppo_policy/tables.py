@@ -17,6 +17,8 @@ from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.policies import UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
+KEPT = 93
+"""Iterations of each seed in the history. Those that the page draws are among them."""
 HERE = AROUND.index(1.0)
 QUANTITIES = (
     "reward", "cost", "multiplier", "violation", "entropy", "kl", "clip_share",
@@ -139,6 +141,24 @@ def history(task: AllocationTask, each: Learned, form: str) -> pd.DataFrame:
         | numbers
         | {name: mix[:, a] for a, name in enumerate(CHUNK_ACTIONS.names)}
     )
+
+
+def thinned(history: pd.DataFrame) -> pd.DataFrame:
+    """`KEPT` iterations of each seed, evenly from the first to the last; all where they are fewer.
+
+    >>> len(thinned(pd.DataFrame({"iteration": range(1, 1001)})))
+    93
+    """
+    last = int(history["iteration"].max())
+    kept = np.unique(np.linspace(1, last, KEPT).round().astype(int))
+    return history[history["iteration"].isin(kept)]
+
+
+def spread(history: pd.DataFrame) -> pd.DataFrame:
+    """A row for each seed: deviation of the violation over the second half of all iterations."""
+    late = history[history["iteration"] > history["iteration"].max() / 2]
+    grouped = late.groupby(["stream", "budget", "form", "seed"], sort=False)["violation"]
+    return grouped.std(ddof=0).rename("deviation").reset_index()
 
 
 def ablation(

@@ -1,9 +1,7 @@
-"""The frozen base's states, computed once per document and kept in checksummed files."""
+"""The frozen base's states, computed once per document and kept in the cache."""
 
 import hashlib
-import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,16 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ponderttt.cache import code_fingerprint
+from ponderttt.cache import Arrays, cached, code_fingerprint
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.storage import atomic_path, cache_folder, file_sha256
 from ponderttt.types import Documents
 
 _TOKENS_PER_CALL = 1024
 """A forward call reads about so many tokens: enough to keep the matrix products busy."""
-
-_KEY_LENGTH = 32
 
 
 class States(NamedTuple):
@@ -75,13 +70,10 @@ def cached_states(
 ) -> list[States]:
     """`hidden_states` and the attention beside them, one file per document, computed if absent.
 
-    A file's name holds the hash of what it was computed from and of its bytes, which are verified
-    here: a damaged file is an `InputError`. A killed run goes on at the document it was at.
+    A damaged file is an `InputError`. A killed run goes on at the document it was at.
     `progress(done, total)` is called after each document.
     """
     _check_chunk(documents, chunk)
-    folder = cache_folder("hidden")
-    present = {path.name[:_KEY_LENGTH]: path for path in folder.glob("*.npy")}
     width = lm.config.width + _SUMMARY
 
     def forward(tokens):
@@ -91,11 +83,11 @@ def cached_states(
 
     states = []
     for done, document in enumerate(_each(documents), start=1):
-        key = _key(lm, document, chunk)
-        path = present.get(key)
-        if path is None:
-            path = _save(folder, key, _read(document, chunk, width, forward))
-        columns = _open(path)
+
+        def compute(document=document) -> Arrays:
+            return {"states": _read(document, chunk, width, forward)}
+
+        columns = cached("hidden", _key(lm, document, chunk), compute, mapped=True)["states"]
         states.append(States(columns[..., :-_SUMMARY], columns[..., -_SUMMARY:]))
         if progress is not None:
             progress(done, len(documents.tokens))
@@ -140,24 +132,4 @@ def _key(lm: TransformerLM, document: Documents, chunk: int) -> str:
     digest = hashlib.sha256(f"{code} {lm.fingerprint} {chunk} {tokens.shape} {start}".encode())
     digest.update(tokens.tobytes())
     digest.update(mask.tobytes())
-    return digest.hexdigest()[:_KEY_LENGTH]
-
-
-def _save(folder: Path, key: str, states: np.ndarray) -> Path:
-    """Write the states under a name that ends in the hash of the file's bytes."""
-    content = io.BytesIO()
-    np.save(content, states)
-    digest = hashlib.sha256(content.getbuffer()).hexdigest()
-    path = folder / f"{key}-{digest[:16]}.npy"
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-    return path
-
-
-def _open(path: Path) -> np.ndarray:
-    if file_sha256(path)[:16] != path.stem[_KEY_LENGTH + 1 :]:
-        raise InputError(
-            f"the cached hidden states {path} are damaged (their checksum differs); "
-            "delete that file and run again to compute them anew"
-        )
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return digest.hexdigest()

@@ -11,9 +11,9 @@ from typing import Any
 
 import nbformat
 
-from ponderttt import result as records
 from ponderttt.errors import InputError
 from ponderttt.report.batch import notebooks
+from ponderttt.result import Result
 
 INJECTED = "injected-parameters"
 
@@ -65,7 +65,7 @@ def _parameters(executed: nbformat.NotebookNode, params: dict[str, Any]) -> list
 
 def _record(executed: nbformat.NotebookNode, folder: Path) -> list[str]:
     try:
-        record = records.load_manifest(folder)
+        record = Result.verify(folder)
     except InputError as error:
         return [str(error)]
     shown = [

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import nbformat
 
-from ponderttt import result as records
 from ponderttt.errors import InputError
 from ponderttt.report.batch import notebooks
+from ponderttt.result import Result
 from ponderttt.storage import ROOT, file_sha256, writable_folder, write_text
 
 MANIFEST = "page.json"
@@ -88,7 +88,7 @@ def is_current(folder: Path, name: str, preset: str, inputs: str) -> bool:
         return False
     executed = folder / f"{name}.ipynb"
     try:
-        record = records.load_manifest(folder / "results" / name)
+        record = Result.verify(folder / "results" / name)
     except InputError:
         return False
     return executed.is_file() and (file_sha256(executed), record["hash"]) == (

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ponderttt.report.batch import building, gate, notebooks, pages
 from ponderttt.report.batch.execution import execute
+from ponderttt.result import Result
 from ponderttt.storage import ROOT, alone_in, file_sha256, writable_folder
 
 
@@ -99,7 +100,7 @@ def _run(task: Task, preset: str, folder: Path, console: Console) -> pages.Page:
         seconds=round(seconds, 1),
         inputs=task.inputs,
         sha256="" if found else file_sha256(executed),
-        record="" if found else gate.records.load_manifest(record)["hash"],
+        record="" if found else Result.verify(record)["hash"],
         problems=tuple(found),
     )
     pages.finish(page, executed, record, writable_folder(folder / "pages"))

@@ -138,7 +138,7 @@ def test_whatever_the_states_depend_on_is_part_of_the_key(lm, folder, change):
         array[0, 0, 0] = not array[0, 0, 0]
         documents = documents._replace(**{change: array})
     cached_states(model, documents, **settings)
-    assert len(list(folder.glob("*.npy"))) == 2
+    assert len(list(folder.rglob("*.safetensors"))) == 2
 
 
 def test_chunks_of_padding_are_not_run(lm, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_at_the_document_it_was_at(lm, folder):
     documents = make_documents()
     with pytest.raises(KeyboardInterrupt):
         cached_states(Counting(lm, killed_at=3), documents, chunk=48)
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.rglob("*.safetensors"))) == 2
     model = Counting(lm)
     cached_states(model, documents, chunk=48)
     assert model.calls == 1
@@ -164,9 +164,9 @@ def test_a_killed_run_goes_on_at_the_document_it_was_at(lm, folder):
 def test_a_damaged_file_names_itself_and_the_remedy(lm, folder, damage):
     documents = make_documents(count=1)
     cached_states(lm, documents, chunk=16)
-    [path] = folder.glob("*.npy")
+    [path] = folder.rglob("*.safetensors")
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match="damaged .*delete that file") as error:
+    with pytest.raises(InputError, match="corrupt.*delete it") as error:
         cached_states(lm, documents, chunk=16)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 

@@ -70,11 +70,10 @@ def _budgets(result: Result) -> list[Claim]:
 
 def _steadier(result: Result) -> Claim:
     """The deviation of the violation over the second half, velocity minus positional, by seed."""
-    table = result.tables["history"]
+    table = result.tables["spread"]
     main = contest.streams(result)[0]
     here = (table["stream"] == main) & (table["budget"] == contest.middle(result))
-    late = table[here & (table["iteration"] > table["iteration"].max() / 2)]
-    spread = late.groupby(["form", "seed"])["violation"].std(ddof=0)
+    spread = table[here].set_index(["form", "seed"])["deviation"]
     difference = (spread["velocity"] - spread["positional"]).to_numpy()
     interval = cluster_interval([difference])
     return Claim(

@@ -1,0 +1,70 @@
+"""What notebooks say in one line: a configuration from their parameters, and the result of it."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ponderttt.errors import InputError
+from ponderttt.result import Result, plain
+
+STORED = "PONDERTTT_STORED"
+"""A folder of records, by name: where it is set, results are read from there, not computed."""
+
+
+_ABSENT = object()
+
+
+class Experiment(Protocol):
+    """A package of `ponderttt.experiments`, as notebooks and the report know it."""
+
+    __name__: str
+    CONFIG: Any
+    """The frozen dataclass of its parameters."""
+    MEANINGS: Mapping[str, str]
+    """What a row of each of its tables is."""
+
+    def run(self, config: Any, /) -> Result:
+        """Compute."""
+
+
+def config(kind: Any, namespace: Mapping[str, Any]) -> Any:
+    """A configuration of `kind`, each field from the variable of its name where there is one.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sizes:
+    ...     units: int = 4
+    ...     seed: int = 0
+    >>> config(Sizes, {"units": 8, "other": 1})
+    Sizes(units=8, seed=0)
+    """
+    names = (field.name for field in dataclasses.fields(kind) if field.init)
+    return kind(**{name: namespace[name] for name in names if name in namespace})
+
+
+def run(experiment: Experiment, config: Any) -> Result:
+    """What `experiment` gives under `config`, with the meanings of its tables.
+
+    Where `ponderttt render` has set `PONDERTTT_STORED`, it is read from the record there, which
+    has to be one of this very configuration; otherwise it is computed.
+    """
+    folder = os.environ.get(STORED)
+    name = experiment.__name__.rpartition(".")[2]
+    result = _stored(Path(folder) / name, config) if folder else experiment.run(config)
+    return dataclasses.replace(result, meanings=dict(experiment.MEANINGS))
+
+
+def _stored(folder: Path, config: Any) -> Result:
+    result, asked = Result.load(folder), plain(dataclasses.asdict(config))
+    others = sorted(
+        key
+        for key in asked.keys() | result.config.keys()
+        if asked.get(key, _ABSENT) != result.config.get(key, _ABSENT)
+    )
+    if others:
+        raise InputError(
+            f"the record {folder} was computed with other parameters ({', '.join(others)}): "
+            "expected those of its preset; run the notebook to compute it anew"
+        )
+    return result
