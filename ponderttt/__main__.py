@@ -60,6 +60,20 @@ def run(names: Names = (), preset: str = "quick", out: Path | None = None) -> in
     return 0 if passed else 1
 
 
+def render(names: Names = (), book: Path | None = None, publish: bool = False) -> int:
+    """Render pages anew from their records, computing nothing.
+
+    Args:
+        names: Names of notebooks; default all that the book has records of.
+        book: Folder with the records, in results/; default book/.
+        publish: Write the pages back into that folder; otherwise they go to .report/render.
+    """
+    from ponderttt.report.batch import building
+    from ponderttt.report.batch.render import render as render_pages
+
+    return render_pages(names, book or building.BOOK, publish, _console())
+
+
 def book() -> int:
     """Build the book from book/ as it stands, with the published pages, and name its index."""
     from ponderttt.report.batch import building
@@ -153,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands: dict[str, Callable[..., int]] = {
         "report": report,
         "run": run,
+        "render": render,
         "book": book,
         "bench": bench,
         "compare": compare,

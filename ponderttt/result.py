@@ -39,7 +39,7 @@ class Saved(str):
         return self.sentence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The outcome of one experiment: everything a page shows is computed from it.
 
@@ -123,6 +123,9 @@ class Result:
                     "differs from the manifest's; run its notebook again"
                 )
         return record
+
+    def __repr__(self) -> str:
+        return f"Result({self.name!r}, {len(self.tables)} tables)"
 
     def _repr_markdown_(self) -> str:
         lines = [f"**{self.name}**", "", "| table | rows | a row is |", "| :-- | --: | :-- |"]

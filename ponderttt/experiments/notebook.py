@@ -51,12 +51,17 @@ def run(experiment: Experiment, config: Any) -> Result:
     """
     folder = os.environ.get(STORED)
     name = experiment.__name__.rpartition(".")[2]
-    result = _stored(Path(folder) / name, config) if folder else experiment.run(config)
+    if folder:
+        result = Result.load(Path(folder) / name)
+        check_config(result, config, Path(folder) / name)
+    else:
+        result = experiment.run(config)
     return dataclasses.replace(result, meanings=dict(experiment.MEANINGS))
 
 
-def _stored(folder: Path, config: Any) -> Result:
-    result, asked = Result.load(folder), plain(dataclasses.asdict(config))
+def check_config(result: Result, config: Any, folder: Path) -> None:
+    """An `InputError` unless the record in `folder` has its `result` from this very `config`."""
+    asked = plain(dataclasses.asdict(config))
     others = sorted(
         key
         for key in asked.keys() | result.config.keys()
@@ -67,4 +72,3 @@ def _stored(folder: Path, config: Any) -> Result:
             f"the record {folder} was computed with other parameters ({', '.join(others)}): "
             "expected those of its preset; run the notebook to compute it anew"
         )
-    return result

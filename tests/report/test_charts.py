@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.synthetic import baselines_result
 
-from ponderttt.report.display import explorer, renderer
+from ponderttt.report.display import renderer, token_text
 from ponderttt.report.pages import baselines as page
 
 CHARTS = ("gain_by_position", "gain_against_cost", "paired_differences", "explorer")
@@ -68,13 +68,13 @@ def test_the_explorer_shows_a_document_of_every_source_before_a_second_of_any(re
 
 @given(st.lists(st.text(alphabet="ab \n\t\r\u00e9", max_size=30), min_size=1, max_size=80))
 def test_every_token_has_a_place_inside_the_panel(pieces):
-    shown, places = explorer.lay_out(pieces)
+    shown, places = token_text.lay_out(pieces)
     assert len(shown) == len(places) == len(pieces)
     lines = [place // 1000 for place in places]
     assert lines == sorted(lines)
-    assert max(lines) < explorer.LINES
+    assert max(lines) < token_text.LINES
     assert all(
-        place % 1000 + len(text) <= explorer.COLUMNS
+        place % 1000 + len(text) <= token_text.COLUMNS
         for text, place in zip(shown, places, strict=True)
     )
     assert not any("\n" in text for text in shown)

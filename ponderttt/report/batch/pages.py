@@ -38,6 +38,8 @@ class Page:
     """Of the executed notebook; empty where the gate was not passed."""
     record: str
     problems: tuple[str, ...] = ()
+    rendered: str = ""
+    """The commit at which it was rendered from its record; empty: as it was computed."""
 
 
 def inputs_hash(template: Path, params_file: Path) -> str:

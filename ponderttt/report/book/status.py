@@ -25,17 +25,23 @@ class Status(SphinxDirective):
 
 
 def overview(manifests: list[Path]) -> markdown.Markdown:
-    """Notebook, verdict of its gate, preset, seconds, device and commit."""
+    """Notebook, verdict of its gate, preset, seconds of computing, device and commit.
+
+    The seconds are those of the run and of what it took from the cache, by whichever run that was
+    computed; not those of rendering the page again.
+    """
     rows = []
     for path in manifests:
         page, meta = json.loads(path.read_text()), _record(path).get("meta", {})
+        cached = meta.get("cached")
         mark = "✓ pass" if page["status"] == "pass" else "✗ fail"
         rows.append(
             (
                 f"[{page['name']}](experiments/{page['name']})",
                 mark,
                 page["preset"],
-                f"{page['seconds']:.0f}",
+                f"{page['seconds'] + cached['seconds']:,.0f}" if cached
+                else f"≥ {page['seconds']:,.0f}",
                 str(meta.get("device", MISSING)),
                 f"`{str(meta.get('commit', MISSING))[:10]}`",
             )
@@ -58,7 +64,22 @@ def details(path: Path) -> markdown.Markdown:
             "Versions: " + ", ".join(map(" ".join, versions.items())) + ".",
             f"Record: `{record['hash'][:16]}`, {len(record['tables'])} tables.",
         ]
+        blocks += _provenance(page, record["meta"].get("cached"))
     return markdown.join(*blocks, ":::")
+
+
+def _provenance(page: dict, cached: dict | None) -> list[str]:
+    """What came from the cache, and whether the page was rendered again since."""
+    said = []
+    if cached and cached["values"]:
+        commits = ", ".join(f"`{commit[:10]}`" for commit in cached["commits"])
+        said.append(
+            f"Of the cache: {cached['values']:,} values, computed in {cached['seconds']:,.0f} s "
+            f"at {commits}; the run itself took {page['seconds']:,.0f} s."
+        )
+    if page.get("rendered"):
+        said.append(f"Rendered from the record at `{page['rendered'][:10]}`, computing nothing.")
+    return said
 
 
 def setup(app: Sphinx) -> None:

@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 from ponderttt.report.display import markdown
-from ponderttt.report.display.explorer import SEPARATOR, coloured_text, lay_out, pack, unpacked
+from ponderttt.report.display.token_text import SEPARATOR, coloured_text, lay_out, pack, unpacked
 from ponderttt.report.pages.comparison.names import STEPS
 from ponderttt.result import Result
 

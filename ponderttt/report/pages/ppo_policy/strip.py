@@ -5,7 +5,7 @@ import pandas as pd
 
 from ponderttt.report.display import equal_cost as contest
 from ponderttt.report.display import renderer
-from ponderttt.report.display.explorer import SEPARATOR, coloured_text, lay_out, pack, unpacked
+from ponderttt.report.display.token_text import SEPARATOR, coloured_text, lay_out, pack, unpacked
 from ponderttt.result import Result
 
 
