@@ -11,6 +11,8 @@ import safetensors
 
 from ponderttt import cache
 from ponderttt.errors import InputError
+from ponderttt.storage import commit
+from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
 
 FILES = {path.relative_to(cache.PACKAGE): path for path in cache.PACKAGE.rglob("*.py")}
 
@@ -202,6 +204,13 @@ def test_a_damaged_value_is_refused_with_the_remedy(folder, damage):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(InputError, match=f"{file} is corrupt.*delete it"):
         cache.cached("tests", "key", compute)
+
+
+def test_a_checkpoint_carries_its_commit_and_all_the_seconds_before_it(folder):
+    save_checkpoint(folder / "run", 3, {"w": np.ones(2, np.float32)}, seconds=7.25)
+    restored = restore_checkpoint(folder / "run", {"w": np.zeros(2, np.float32)})
+    assert (restored.step, restored.seconds) == (3, 7.25)
+    assert cache.ledger() == (1, 7.25, [commit()])
 
 
 def test_values_are_written_in_one_place():
