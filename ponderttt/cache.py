@@ -126,7 +126,7 @@ def _read(path: Path) -> tuple[Arrays, Origin]:
     arrays: Arrays = {}
     for name, entry in header.items():
         start, end = entry["data_offsets"]
-        part = content[size + start : size + end].view(_DTYPES[entry["dtype"]])
+        part: np.ndarray = content[size + start : size + end].view(_DTYPES[entry["dtype"]])
         arrays[name] = part.reshape(entry["shape"])
     return arrays, Origin(said["commit"], float(said["seconds"]))
 

@@ -40,9 +40,10 @@ def fingerprinted() -> set[str]:
 KEYS = sorted(
     fingerprinted()
     | {f"ponderttt.policies.{name}" for name in ("policy", "thresholds", "regression")}
+    | {"ponderttt.training.policy_trainer"}
     | {f"ponderttt.models.adapters.{name}" for name in ("next_token", "reconstruction")}
 )
-"""Also of objects that keys hold: policies, adapters."""
+"""Also of objects that keys hold: policies, their trainer, adapters."""
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResu
         return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
 
     key = fingerprint(trainer, jax.random.key_data(keys), world, budgets)
-    found = cached(key, compute)
+    found = cached("policies", key, compute)
     return jax.tree.unflatten(treedef, [jnp.asarray(found[str(i)]) for i in range(len(found))])
 
 

@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from support.synthetic import baselines_result
 
 from ponderttt.report.batch import gate, notebooks, pages
+from ponderttt.result import Result
 
 PARAMS = {"rate": 0.5, "names": ["a"]}
 
