@@ -11,6 +11,8 @@ import safetensors
 
 from ponderttt import cache
 from ponderttt.errors import InputError
+from ponderttt.storage import commit
+from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
 
 FILES = {path.relative_to(cache.PACKAGE): path for path in cache.PACKAGE.rglob("*.py")}
 
@@ -38,9 +40,10 @@ def fingerprinted() -> set[str]:
 KEYS = sorted(
     fingerprinted()
     | {f"ponderttt.policies.{name}" for name in ("policy", "thresholds", "regression")}
+    | {"ponderttt.training.policy_trainer"}
     | {f"ponderttt.models.adapters.{name}" for name in ("next_token", "reconstruction")}
 )
-"""Also of objects that keys hold: policies, adapters."""
+"""Also of objects that keys hold: policies, their trainer, adapters."""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def test_every_key_moves_with_each_file_of_its_closure_and_with_no_other(copied)
     ("key", "file"),
     [
         ("models.decoder.hidden", "models/decoder/config.py"),
-        ("models.decoder.hidden", "models/decoder/weights.py"),
+        ("models.decoder.hidden", "models/decoder/pretrained.py"),
         ("models.decoder.hidden", "models/decoder/checkpoint.py"),
         ("models.decoder.hidden", "models/decoder/parameters.py"),
         ("training.adapter", "inner/limit.py"),
@@ -202,6 +205,13 @@ def test_a_damaged_value_is_refused_with_the_remedy(folder, damage):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(InputError, match=f"{file} is corrupt.*delete it"):
         cache.cached("tests", "key", compute)
+
+
+def test_a_checkpoint_carries_its_commit_and_all_the_seconds_before_it(folder):
+    save_checkpoint(folder / "run", 3, {"w": np.ones(2, np.float32)}, seconds=7.25)
+    restored = restore_checkpoint(folder / "run", {"w": np.zeros(2, np.float32)})
+    assert (restored.step, restored.seconds) == (3, 7.25)
+    assert cache.ledger() == (1, 7.25, [commit()])
 
 
 def test_values_are_written_in_one_place():

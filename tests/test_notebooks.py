@@ -26,9 +26,22 @@ def code(notebook):
 def test_a_notebook_is_short_and_leaves_the_work_to_the_library(name):
     cells = code(read(name))
     lines = [line for cell in cells for line in cell.source.splitlines()]
-    assert len(cells) <= 10
-    assert len(lines) <= 60
+    assert len(lines) <= 40
     assert not any(line.lstrip().startswith(("def ", "class ", "for ", "while ")) for line in lines)
+    assert "result = notebook.run(" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_every_cell_shows_one_thing_and_is_introduced_by_a_sentence(name):
+    cells = read(name).cells
+    for before, cell in zip(cells, cells[1:], strict=False):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown", cell.source
+            text = [line for line in before.source.splitlines() if line and line[0] != "#"]
+            assert text and text[-1].rstrip("*").endswith((".", ":", "?")), before.source
+            assert "display(" not in cell.source
+            assert len([each for each in cell.outputs if each.output_type != "stream"]) <= 1
+    assert "These parameters are the" not in str(cells)
 
 
 @pytest.mark.parametrize("name", notebooks.names())

@@ -20,8 +20,10 @@ def methods(result: Result) -> markdown.Markdown:
         [
             label(str(row["method"])),
             _number(row["target"], "g"),
-            f"{row['steps']:.2f}<br>[{row['fewest_steps']:.2f}, {row['most_steps']:.2f}]",
-            f"{row['document_loss']:.3f}<br>[{row['low']:.3f}, {row['high']:.3f}]",
+            f"{row['steps']:.2f}",
+            f"{row['fewest_steps']:.2f} to {row['most_steps']:.2f}",
+            f"{row['document_loss']:.3f}",
+            f"[{row['low']:.3f}, {row['high']:.3f}]",
             f"{row['test_loss']:.3f}",
             f"{row['iqm']:.3f}",
             _number(row["uninformed_loss"], ".3f"),
@@ -40,8 +42,8 @@ def methods(result: Result) -> markdown.Markdown:
         for row in records
     ]
     loss_heads = (
-        "method", "target K", "mean K", "loss by text", "test loss", "IQM", "same K for all",
-        "perplexity",
+        "method", "target K", "mean K", "of seeds", "loss by text", "95 %", "test loss", "IQM",
+        "same K for all", "perplexity",
     )  # fmt: skip
     cost_heads = ("method", "adapter MFLOP", "model MFLOP", "µs", "saved over K = 4")
     scalars, areas = result.scalars, result.tables["frontier"].groupby("ledger")["area"].first()
@@ -53,7 +55,7 @@ def methods(result: Result) -> markdown.Markdown:
         markdown.table(loss_heads, losses),
         "Nats a token. *Loss by text*: the mean of texts, with its 95 % interval over texts and "
         "seeds; *test loss*: the mean of tokens, which perplexity is of; IQM: interquartile mean "
-        "of the seeds' test losses; mean K with the seeds' least and most. *Same K for all*: the "
+        "of the seeds' test losses; *of seeds*: their least and most mean K. *Same K for all*: the "
         "test loss at that mean K on the line through the uniform methods.",
         markdown.table(cost_heads, costs),
         "Costs a token. FLOPs count K "
@@ -74,9 +76,7 @@ def tests(result: Result) -> markdown.Markdown:
         [
             row["method"],
             AGAINST[row["against"]],
-            signed_interval(*(1e3 * row[k] for k in ("mean", "low", "high")), digits=1).replace(
-                " [", "<br>["
-            ),
+            *_difference(row),
             f"{row['seeds_better']} of {row['seeds']}",
             _number(row["seed_p"], ".2g"),
             f"{row['wilcoxon_p']:.2g}",
@@ -90,7 +90,7 @@ def tests(result: Result) -> markdown.Markdown:
         for row in table.to_dict("records")
     ]
     heads = (
-        "method", "against", "difference", "seeds better", "p, seeds", "p, pairs", "Holm",
+        "method", "against", "difference", "95 %", "seeds better", "p, seeds", "p, pairs", "Holm",
         "Bonferroni", "d", "δ", "better", "power",
     )  # fmt: skip
     return markdown.join(
@@ -104,6 +104,12 @@ def tests(result: Result) -> markdown.Markdown:
         "one seed). d: paired Cohen's d; δ: Cliff's delta; better: share of pairs. Power: the "
         "chance of seeing 5 thousandths of a nat, given the spread over seeds and texts.",
     )
+
+
+def _difference(row: dict) -> tuple[str, str]:
+    said = signed_interval(*(1e3 * row[key] for key in ("mean", "low", "high")), digits=1)
+    effect, _, interval = said.partition(" ")
+    return effect, interval
 
 
 def efficiency(result: Result) -> markdown.Markdown:
