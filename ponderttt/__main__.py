@@ -25,6 +25,7 @@ def report(
     only: tuple[str, ...] = (),
     out: Path | None = None,
     publish: bool = False,
+    jobs: int | None = None,
 ) -> int:
     """Run the notebooks, check every page, build the book and name its page.
 
@@ -37,25 +38,30 @@ def report(
         only: Names of notebooks; default all of them.
         out: Folder to write to; default .report/<preset>.
         publish: Also write the executed pages and their records into book/.
+        jobs: Notebooks that run side by side; default as many as cores and free memory allow, and
+            one where pages are published, so that the times they show are undisturbed.
     """
     from ponderttt.report.batch import runner
 
-    return runner.report(preset, only, out, publish, _console())
+    return runner.report(preset, only, out, publish, _console(), jobs)
 
 
-def run(names: Names = (), preset: str = "quick", out: Path | None = None) -> int:
+def run(
+    names: Names = (), preset: str = "quick", out: Path | None = None, jobs: int | None = None
+) -> int:
     """Run notebooks and check their pages, without building the book.
 
     Args:
         names: Names of notebooks, such as `baselines`; default all of them.
         preset: smoke, quick, cpu or gpu: the folder of params/ to take.
         out: Folder to write to; default .report/<preset>.
+        jobs: Notebooks that run side by side; default as many as cores and free memory allow.
     """
     from ponderttt.report.batch import runner
 
     tasks = runner.plan(preset, names)
     with runner.report_folder(preset, out) as folder:
-        passed = runner.run_notebooks(tasks, preset, folder, _console())
+        passed = runner.run_notebooks(tasks, preset, folder, _console(), jobs)
     print("\n".join(str(folder / "pages" / f"{task.name}.ipynb") for task in tasks))
     return 0 if passed else 1
 
@@ -77,9 +83,11 @@ def render(names: Names = (), book: Path | None = None, publish: bool = False) -
 def book() -> int:
     """Build the book from book/ as it stands, with the published pages, and name its index."""
     from ponderttt.report.batch import building
+    from ponderttt.storage import alone_in
 
     try:
-        print(building.build(building.BOOK))
+        with alone_in(building.BOOK):
+            print(building.build(building.BOOK))
     except building.BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -39,14 +39,14 @@ def writable_folder(folder: Path | str) -> Path:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[Path]:
-    """`folder` for one process at a time; an `InputError` where another is at work.
+def alone_in(folder: Path, wait_seconds: float = 0) -> Iterator[Path]:
+    """`folder` for one process at a time; an `InputError` where another stays at work.
 
     The lock is the system's: a process that is killed leaves nothing behind that has to be removed.
     """
     lock = filelock.FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_seconds)
     except filelock.Timeout:
         raise InputError(
             f"another process is at work in {folder}: wait until it ends, or name another folder"

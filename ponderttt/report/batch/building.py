@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ponderttt.report.batch import pages
 from ponderttt.report.batch.execution import bytecode
-from ponderttt.storage import ROOT, writable_folder, write_text
+from ponderttt.storage import ROOT, alone_in, writable_folder, write_text
 
 BOOK = ROOT / "book"
 STAMP = ".built-from"
+WAIT_SECONDS = 300
+"""Longer than another process takes to publish, or to build the published book."""
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
@@ -37,6 +39,13 @@ def build(book: Path) -> Path:
     return index
 
 
+def publish(folder: Path, names: list[str]) -> None:
+    """Put the finished pages `names` of the report in `folder` into our sources, nobody beside."""
+    with alone_in(BOOK, WAIT_SECONDS):
+        for name in names:
+            pages.copy(folder / "pages", name, BOOK)
+
+
 def build_report(folder: Path, names: list[str]) -> Path:
     """The book in `folder`/book: our sources with the pages `names` of this report put in.
 
@@ -44,7 +53,7 @@ def build_report(folder: Path, names: list[str]) -> Path:
     """
     book, following = folder / "book", folder / "work" / "book"
     shutil.rmtree(following, ignore_errors=True)
-    shutil.copytree(BOOK, following, ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(BOOK, following, ignore=shutil.ignore_patterns("_build", ".lock"))
     for name in names:
         pages.copy(folder / "pages", name, following)
     stamp, index = _fingerprint(following), book / "_build" / "html" / "index.html"

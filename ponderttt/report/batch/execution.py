@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +14,98 @@ import yaml
 from ponderttt.storage import cache_folder, writable_folder, write_text
 
 KERNEL = "ponderttt"
-POLL_SECONDS = 0.3
+BOUND = [sys.executable, "-m", "ponderttt.report.batch.bound"]
+LITTLE_WORK = {"smoke"}
+"""Presets whose programs run for less time than it takes to optimise them."""
 
-Report = Callable[[str, int, int], None]
 
+class Execution:
+    """`template` as it runs with `params` inside the folder `work`; it ends when this process does.
 
-def execute(
-    template: Path, params: dict[str, Any], work: Path, report: Report
-) -> tuple[Path, Path, float]:
-    """Run `template` with `params` inside the folder `work`.
-
-    Gives the executed notebook, the folder of the record and the seconds it took; whether it went
-    well is for the gate to say. `report(label, done, total)` is called as the library gets on.
+    Whether it went well is for the gate to say, which looks at what lies at `executed` and
+    `record` afterwards.
     """
-    name = template.stem
-    work = writable_folder(work)
-    executed, parameters = work / f"{name}.ipynb", work / f"{name}.yaml"
-    progress = work / f"{name}.progress.json"
-    record = work / "records" / name
-    for stale in (executed, progress):
-        stale.unlink(missing_ok=True)
-    shutil.rmtree(record, ignore_errors=True)
-    write_text(parameters, yaml.safe_dump(params))
-    command = [
-        sys.executable, "-m", "papermill", str(template), str(executed), "-f", str(parameters),
-        "-k", KERNEL, "--no-progress-bar", "--log-level", "WARNING",
-    ]  # fmt: skip
-    started = time.monotonic()
-    with (work / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            env=_environment(work, progress),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+
+    def __init__(self, template: Path, params: dict[str, Any], preset: str, work: Path):
+        name, work = template.stem, writable_folder(work)
+        self.executed, self.record = work / f"{name}.ipynb", work / "records" / name
+        self._progress = work / f"{name}.progress.json"
+        for stale in (self.executed, self._progress):
+            stale.unlink(missing_ok=True)
+        shutil.rmtree(self.record, ignore_errors=True)
+        parameters = work / f"{name}.yaml"
+        write_text(parameters, yaml.safe_dump(params))
+        command = [
+            *BOUND, "papermill", str(template), str(self.executed), "-f", str(parameters),
+            "-k", KERNEL, "--no-progress-bar", "--log-level", "WARNING",
+        ]  # fmt: skip
+        self._started = time.monotonic()
+        with (work / f"{name}.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=_environment(work, self._progress, preset),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the report, which stops what it started
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._started
+
+    def is_running(self) -> bool:
+        """Whether papermill is at work."""
+        return self._process.poll() is None
+
+    def progress(self) -> tuple[str, int, int]:
+        """(label, done, total) as the library last told it."""
         try:
-            while process.poll() is None:
-                report(*_read_progress(progress))
-                time.sleep(POLL_SECONDS)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-    return executed, record, time.monotonic() - started
+            progress = json.loads(self._progress.read_text(encoding="utf-8"))
+            return progress["label"], progress["done"], progress["total"]
+        except (OSError, ValueError, KeyError):
+            return "starting", 0, 1
+
+    def stop(self) -> None:
+        """End it at once; its kernel is bound to it."""
+        self._process.kill()
+        self._process.wait()
 
 
-def _environment(work: Path, progress: Path) -> dict[str, str]:
+def _environment(work: Path, progress: Path, preset: str) -> dict[str, str]:
     """What must be set before the kernel starts; the kernel is this very interpreter."""
     kernel = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": [*BOUND, "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": "PonderTTT",
         "language": "python",
     }
     write_text(work / "jupyter" / "kernels" / KERNEL / "kernel.json", json.dumps(kernel))
     return os.environ | {
         **bytecode(),
+        **compilation(little_work=preset in LITTLE_WORK),
         "JUPYTER_PATH": str(work / "jupyter"),
         # A notebook's progress goes to the report, not to widgets that are not installed.
         "PYTHONWARNINGS": "ignore:IProgress not found",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
-        or str(cache_folder("jax")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "PONDERTTT_PROGRESS": str(progress),
         "PONDERTTT_RECORDS": str(work / "records"),
+    }
+
+
+def compilation(*, little_work: bool) -> dict[str, str]:
+    """Compiled programs are shared by all notebooks and runs, the smallest too.
+
+    With `little_work` XLA does not optimise them: half of the time that it takes is saved.
+    """
+    flags = [os.environ.get("XLA_FLAGS", "")]
+    if little_work and "xla_backend_optimization_level" not in flags[0]:
+        flags.append("--xla_backend_optimization_level=0")
+    return {
+        "XLA_FLAGS": " ".join(filter(None, flags)),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        or str(cache_folder("jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
 
@@ -91,11 +117,3 @@ def bytecode() -> dict[str, str]:
     if not sys.dont_write_bytecode:
         return {}
     return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(cache_folder("bytecode"))}
-
-
-def _read_progress(path: Path) -> tuple[str, int, int]:
-    try:
-        progress = json.loads(path.read_text(encoding="utf-8"))
-        return progress["label"], progress["done"], progress["total"]
-    except (OSError, ValueError, KeyError):
-        return "starting", 0, 1

@@ -1,18 +1,25 @@
 """The batch runner: every notebook of a preset, its gate, and the book with the pages."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import os
+import time
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ponderttt.errors import InputError
 from ponderttt.report.batch import building, gate, notebooks, pages
-from ponderttt.report.batch.execution import execute
+from ponderttt.report.batch.execution import Execution
+from ponderttt.report.batch.live import Live
 from ponderttt.result import Result
 from ponderttt.storage import ROOT, alone_in, file_sha256, writable_folder
+
+POLL_SECONDS = 0.2
+BYTES_A_NOTEBOOK = 3 * 2**30
+"""Memory that a notebook may need: so many run side by side as find it free."""
 
 
 class Task(NamedTuple):
@@ -40,36 +47,82 @@ def plan(preset: str, only: tuple[str, ...]) -> list[Task]:
     return tasks
 
 
-def run_notebooks(tasks: list[Task], preset: str, folder: Path, console: Console) -> bool:
+def choose_jobs(jobs: int | None, notebooks: int) -> int:
+    """How many notebooks run side by side: `jobs`, or as many as cores and free memory allow."""
+    if jobs is not None:
+        if jobs < 1:
+            raise InputError(f"jobs is {jobs}: expected 1 or more notebooks side by side")
+        return jobs
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    room = psutil.virtual_memory().available // BYTES_A_NOTEBOOK
+    return max(1, min(cores or 1, room, notebooks))
+
+
+def longest_first(tasks: list[Task], folder: Path) -> list[Task]:
+    """By what each took in this report or the published one; first of all what never ran."""
+
+    def seconds(task: Task) -> float:
+        found = pages.read(folder / "pages", task.name) or pages.read(building.BOOK, task.name)
+        return found.seconds if found else float("inf")
+
+    return sorted(tasks, key=seconds, reverse=True)
+
+
+def run_notebooks(
+    tasks: list[Task], preset: str, folder: Path, console: Console, jobs: int | None = None
+) -> bool:
     """Run each notebook whose page is not there yet, gate it and file it; True if all passed.
 
-    A notebook that fails does not keep the others from running.
+    `jobs` of them side by side, those first that took longest before. A notebook that fails does
+    not keep the others from running; none outlives this process.
     """
-    passed = True
-    for task in tasks:
-        if pages.is_current(folder / "pages", task.name, preset, task.inputs):
-            console.print(f"[green]✓[/] {task.name}: finished before, nothing has changed")
-            continue
-        page = _run(task, preset, folder, console)
-        passed &= page.status == pages.PASS
-        mark = "[green]✓[/]" if page.status == pages.PASS else "[red]✗[/]"
-        console.print(f"{mark} {task.name}: {page.status} in {page.seconds:.0f} s")
-        for problem in page.problems:
-            console.print(f"    {problem}", markup=False)
-        if page.problems:
-            console.print(f"    log: {folder / 'work' / task.name}.log", markup=False)
+    at_once = choose_jobs(jobs, len(tasks))
+    waiting, passed = [], True
+    running: list[tuple[Task, Execution]] = []
+    with Live(console) as live:
+        for task in tasks:
+            if pages.is_current(folder / "pages", task.name, preset, task.inputs):
+                live.end(task.name, True, "finished before, nothing has changed")
+            else:
+                waiting.append(task)
+        waiting = longest_first(waiting, folder)
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    task = waiting.pop(0)
+                    execution = Execution(task.template, task.params, preset, folder / "work")
+                    running.append((task, execution))
+                for task, execution in list(running):
+                    live.show(task.name, *execution.progress())
+                    if not execution.is_running():
+                        running.remove((task, execution))
+                        passed &= _file(task, execution, preset, folder, live)
+                time.sleep(POLL_SECONDS)
+        finally:
+            for _, execution in running:
+                execution.stop()
     return passed
 
 
 def report(
-    preset: str, only: tuple[str, ...], out: Path | None, publish: bool, console: Console
+    preset: str,
+    only: tuple[str, ...],
+    out: Path | None,
+    publish: bool,
+    console: Console,
+    jobs: int | None = None,
 ) -> int:
-    """Run, gate, build, and name the page at the end; gives the exit code."""
+    """Run, gate, build, and name the page at the end; gives the exit code.
+
+    What is published is measured one notebook at a time, unless `jobs` says otherwise: it holds
+    times.
+    """
     tasks = plan(preset, only)
+    jobs = choose_jobs(1 if publish and jobs is None else jobs, len(tasks))
     with report_folder(preset, out) as folder:
         names = [task.name for task in tasks]
         console.print(f"preset {preset}: {', '.join(names)} → {folder}")
-        passed = run_notebooks(tasks, preset, folder, console)
+        passed = run_notebooks(tasks, preset, folder, console, jobs)
         try:
             with console.status("building the book"):
                 index = building.build_report(folder, names)
@@ -77,8 +130,7 @@ def report(
             console.print(str(error), markup=False)
             return 1
         if publish and passed:
-            for name in names:
-                pages.copy(folder / "pages", name, building.BOOK)
+            building.publish(folder, names)
             console.print(f"published into {building.BOOK}")
         elif publish:
             console.print("nothing was published: a page did not pass its gate")
@@ -87,9 +139,9 @@ def report(
     return 0 if passed else 1
 
 
-def _run(task: Task, preset: str, folder: Path, console: Console) -> pages.Page:
-    with _progress(task.name, console) as show:
-        executed, record, seconds = execute(task.template, task.params, folder / "work", show)
+def _file(task: Task, execution: Execution, preset: str, folder: Path, live: Live) -> bool:
+    """Gate what has been executed, put it in its place and say what came of it."""
+    executed, record, seconds = execution.executed, execution.record, execution.seconds
     found = gate.problems(executed, task.template, task.params, record)
     if not found:
         pages.tidy(executed)
@@ -104,22 +156,9 @@ def _run(task: Task, preset: str, folder: Path, console: Console) -> pages.Page:
         problems=tuple(found),
     )
     pages.finish(page, executed, record, writable_folder(folder / "pages"))
-    return page
-
-
-@contextmanager
-def _progress(name: str, console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal; elsewhere one line each time that another stage begins."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[label]}"))
-    seen = ""
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(name, label="", total=1)
-
-        def show(label: str, done: int, total: int) -> None:
-            nonlocal seen
-            bar.update(task, label=f"{label} {done}/{total}", completed=done, total=total)
-            if label != seen and not console.is_terminal:
-                console.print(f"  {name}: {label}", markup=False)
-            seen = label
-
-        yield show
+    live.end(task.name, not found, f"{page.status} in {page.seconds:.0f} s")
+    for problem in page.problems:
+        live.console.print(f"    {problem}", markup=False)
+    if page.problems:
+        live.console.print(f"    log: {folder / 'work' / task.name}.log", markup=False)
+    return not found
