@@ -7,7 +7,7 @@ documents and calibrated on its validation documents; test documents are read on
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Array, Float
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
-from ponderttt.checks import check_choices, check_numbers
+from ponderttt.checks import Bounds, Count, Seed, check
 from ponderttt.data import get_tokenizer
 from ponderttt.environment.tree import MOST_UNITS, Tree, read_tree
 from ponderttt.environment.walk import features_at, walk
@@ -28,7 +28,7 @@ from ponderttt.policies import FeatureExtractor, RandomPolicy
 from ponderttt.policies.features import TokenTable, describe
 from ponderttt.prepare import tuning
 from ponderttt.prepare.corpora import Texts, load_texts
-from ponderttt.prepare.inputs import check_model_and_numbers
+from ponderttt.prepare.inputs import ModelName
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import track
 from ponderttt.types import CHUNK_ACTIONS
@@ -54,12 +54,15 @@ def check_stream(name: str) -> None:
         raise InputError(f"unknown stream {name!r}: expected one of {', '.join(STREAMS)}")
 
 
+StreamName = Annotated[str, check_stream]
+
+
 def check_budgets(budgets: tuple[float, ...], units: int) -> None:
     """An `InputError` for a mean cost a unit that documents of so many units cannot have."""
     low, most = CHUNK_ACTIONS.costs[0], CHUNK_ACTIONS.costs[-1]
     high = ((units - 1) * most + low) / units  # nothing is decided about the last unit
     for budget in budgets:
-        if not isinstance(budget, int | float) or not low < budget <= high:
+        if not low < budget <= high:
             raise InputError(
                 f"a budget of {budget!r} a unit: expected more than {low:g}, the cost of never "
                 f"updating, and at most {high:g}, that of always taking "
@@ -71,39 +74,30 @@ def check_budgets(budgets: tuple[float, ...], units: int) -> None:
 class AllocationConfig:
     """What is read, and with which model. Documents are counted over all sources of a stream."""
 
-    model: str = "tiny"
+    model: ModelName = "tiny"
     """A name that `TransformerLM.from_pretrained` knows, or a folder of safetensors."""
     dtype: Dtype = "auto"
     """Of the base's weights and the products with them; sums and activations are float32."""
-    streams: tuple[str, ...] = ("mixed",)
+    streams: tuple[StreamName, ...] = ("mixed",)
     """`mixed` (Python, Go, Zig and Wikipedia in turn), `python`, `shifted` (tuned on Python)."""
-    train_documents: int = 8
+    train_documents: Count = 8
     """Rates are tuned and policies trained on these; half as many calibrate them."""
-    test_documents: int = 8
-    units: int = 4
+    test_documents: Count = 8
+    units: Annotated[int, Bounds(2, MOST_UNITS, why="every way through a document is read")] = 4
     """Units read of each document, 2 to 6; shorter documents are left out."""
-    unit_size: int = 64
+    unit_size: Annotated[int, Bounds(2)] = 64
     budgets: tuple[float, ...] = (2.0, 3.125, 5.0)
     """Mean nominal cost a unit, which the actions' 1, 3, 5 and 12 are counted against."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self):
-        check_choices(self, "streams", "budgets")
-        check_model_and_numbers(self)
-        for name in self.streams:
-            check_stream(name)
-        if len(set(self.streams)) < len(self.streams):
-            raise InputError(
-                f"streams {list(self.streams)}: expected each of {', '.join(STREAMS)} once at most"
-            )
+        check(self)
         kinds = max(len(kinds) for name in self.streams for kinds in STREAMS[name])
-        least = {"train_documents": kinds, "test_documents": kinds, "units": 2, "unit_size": 2}
-        check_numbers(self, least)
-        if self.units > MOST_UNITS:
-            raise InputError(
-                f"units is {self.units}: every way through a document is read, expected "
-                f"{MOST_UNITS} units at most"
-            )
+        for name in ("train_documents", "test_documents"):
+            if getattr(self, name) < kinds:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}: expected {kinds} or more, one of each source"
+                )
         check_budgets(self.budgets, self.units)
 
     def tasks(self, lm: TransformerLM) -> Iterator["AllocationTask"]:

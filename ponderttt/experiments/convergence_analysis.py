@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ponderttt.errors import InputError
+from ponderttt.checks import Count, Seed, check
 from ponderttt.experiments.command import Device, run_module, use_device
+from ponderttt.prepare.inputs import ModelName, SourceName
 from ponderttt.storage import writable_folder
 
 
@@ -16,48 +17,53 @@ from ponderttt.storage import writable_folder
 class ConvergenceAnalysisConfig:
     """Compare inner steps by their distance to the limit and by the loss of what is read next."""
 
-    k_values: tuple[int, ...] = (1, 2, 4, 8, 16)
+    k_values: tuple[Count, ...] = (1, 2, 4, 8, 16)
     """Inner steps a unit, ascending from 1."""
-    max_batches: int = 1
+    max_batches: Count = 1
     """Test documents read of each source."""
-    model: str = "smollm2-135m"
+    model: ModelName = "smollm2-135m"
     """A name that is known (tiny: a random model, in a minute), or a folder of safetensors."""
-    sources: tuple[str, ...] = ("packages",)
+    sources: tuple[SourceName, ...] = ("packages",)
     """Named sources, or folders of files of your own."""
-    units: int = 8
+    units: Count = 8
     """Units read of each document."""
-    unit_size: int = 256
+    unit_size: Count = 256
     """Tokens a unit, which is the model's attention window."""
-    train_steps: int = 10
+    train_steps: Count = 10
     """Outer steps that each of the five reconstruction layers is trained for."""
     output_dir: Path | None = None
     """Where the tables go, as CSV."""
     device: Device | None = None
     """Backend; the default is whatever JAX finds."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self):
-        if self.max_batches < 1:
-            raise InputError(f"max_batches is {self.max_batches}: expected 1 or more")
+        check(self)
+        self.experiment()  # refuses what cannot be used
+
+    def experiment(self):
+        """The experiment that this asks for."""
+        from ponderttt.experiments.convergence.config import ConvergenceConfig
+
+        return ConvergenceConfig(
+            model=self.model,
+            sources=self.sources,
+            test_documents=self.max_batches,
+            units=self.units,
+            unit_size=self.unit_size,
+            train_steps=self.train_steps,
+            k_values=self.k_values,
+            seed=self.seed,
+        )
 
 
 def run(config: ConvergenceAnalysisConfig) -> dict[str, Any]:
     """Run, print the three tables, and with `output_dir` write them; returns them by name."""
     from ponderttt.experiments import convergence
 
-    settings = convergence.ConvergenceConfig(
-        model=config.model,
-        sources=config.sources,
-        test_documents=config.max_batches,
-        units=config.units,
-        unit_size=config.unit_size,
-        train_steps=config.train_steps,
-        k_values=config.k_values,
-        seed=config.seed,
-    )
     folder = writable_folder(config.output_dir) if config.output_dir else None
     use_device(config.device)
-    tables = convergence.run(settings).tables
+    tables = convergence.run(config.experiment()).tables
     per_k = tables["descents"].groupby("steps")[["gap", "expected", "excess"]].mean()
     rates = tables["made"].groupby("condition")[["measured", "theory"]].mean()
     worth = tables["gains"].drop(columns=["inner_loss"])

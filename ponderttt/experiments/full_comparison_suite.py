@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ponderttt.checks import check
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import SUITE
@@ -54,6 +55,7 @@ class SuiteConfig:
     """Backend; the default is whatever JAX finds."""
 
     def __post_init__(self):
+        check(self)
         self.experiment()  # refuses what cannot be used
 
     def experiment(self) -> ComparisonConfig:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ponderttt.checks import check
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.experiments.token_oracle.run import TokenOracleConfig
 from ponderttt.experiments.token_oracle.run import run as run_tokens
@@ -47,6 +48,7 @@ class OracleAnalysisConfig:
     """Backend; the default is whatever JAX finds."""
 
     def __post_init__(self):
+        check(self)
         self.experiment()  # refuses what cannot be used
 
     def experiment(self) -> TokenOracleConfig:

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ponderttt.checks import Count, NonNegative, Seed, check
 from ponderttt.errors import InputError
 from ponderttt.experiments.command import Device, run_module, use_device
+from ponderttt.prepare.inputs import SourceName
 from ponderttt.storage import writable_folder, write_text
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -25,15 +27,15 @@ class TrainBaselineConfig:
     """GPT-2's scales; offline, 125m is SmolLM2-135M from its wheel."""
     action: Literal["SKIP", "UPDATE_1", "UPDATE_2", "UPDATE_4"] = "SKIP"
     """Steps taken after each chunk: none, 1, 2 or 4 (nominal costs 1, 3, 5, 12)."""
-    num_chunks: int = 10
+    num_chunks: Count = 10
     """How many chunks to read, from as many documents as that takes."""
-    chunk_size: int = 512
+    chunk_size: Count = 512
     """Tokens per chunk, which is the model's attention window."""
-    max_chunks_per_document: int = 8
+    max_chunks_per_document: Count = 8
     """Fast weights start afresh with each document."""
-    rate: float = 1.0
+    rate: NonNegative = 1.0
     """Inner rate of the additive map on the last hidden state (next-token objective)."""
-    source: str = "stdlib"
+    source: SourceName = "stdlib"
     """A named source, or a folder of files of your own."""
     use_real_data: bool = False
     """Read The Stack from the hub (gated) instead of `source`."""
@@ -41,14 +43,10 @@ class TrainBaselineConfig:
     """Where results.json goes: <output_dir>/<model_scale>/<action>/results.json."""
     device: Device | None = None
     """Backend; the default is whatever JAX finds."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self):
-        for name in ("num_chunks", "chunk_size", "max_chunks_per_document"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if not self.rate >= 0:
-            raise InputError(f"rate is {self.rate}: expected 0 or more")
+        check(self)
 
 
 def load_scale(scale: str):

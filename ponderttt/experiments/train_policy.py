@@ -6,11 +6,13 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from ponderttt.checks import Bounds, Count, NonNegative, Positive, Seed, check
 from ponderttt.errors import InputError
 from ponderttt.experiments.command import Device, run_module, use_device
 from ponderttt.experiments.train_baseline import load_scale
+from ponderttt.prepare.inputs import SourceName
 from ponderttt.storage import writable_folder, write_text
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -24,27 +26,27 @@ class TrainPolicyConfig:
 
     model_scale: Literal["125m", "350m", "1b"] = "125m"
     """GPT-2's scales; offline, 125m is SmolLM2-135M from its wheel."""
-    num_iterations: int = 10
+    num_iterations: Count = 10
     """Each collects `rollout_length` units and takes 4 epochs of PPO."""
     output_dir: Path = Path("outputs/policy")
     """Where <model_scale>/results.json and the policies go."""
     budget_limit: float = 100.0
     """Nominal cost that a document of 32 units may have: 100 is 3.125 a unit."""
-    rollout_length: int = 64
+    rollout_length: Count = 64
     """Units an iteration; the published runs take 256."""
-    units: int = 8
+    units: Annotated[int, Bounds(2, why="a step pays on the next unit")] = 8
     """Units of a document."""
-    chunk_size: int = 128
+    chunk_size: Count = 128
     """Tokens per unit, which is the model's attention window."""
-    documents: int = 16
+    documents: Count = 16
     """Training documents to draw from."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """One policy each."""
-    rate: float = 8.0
+    rate: NonNegative = 8.0
     """Inner rate of the additive map on the last hidden state (next-token objective)."""
-    clip: float = 0.05
+    clip: Positive = 0.05
     """Bound on the norm of its gradient."""
-    source: str = "stdlib"
+    source: SourceName = "stdlib"
     """A named source, or a folder of files of your own."""
     use_real_data: bool = False
     """Read The Stack from the hub (gated) instead of `source`."""
@@ -52,14 +54,7 @@ class TrainPolicyConfig:
     """Backend; the default is whatever JAX finds."""
 
     def __post_init__(self):
-        names = ("num_iterations", "rollout_length", "units", "chunk_size", "documents")
-        for name in names:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if not self.seeds:
-            raise InputError("seeds is empty: expected one or more")
-        if self.units < 2:
-            raise InputError("units is 1: a step pays on the next unit, expected 2 or more")
+        check(self)
         if self.rollout_length % self.units:
             raise InputError(
                 f"rollout_length {self.rollout_length} is not a number of documents of "
@@ -74,7 +69,7 @@ class TrainPolicyConfig:
         if self.budget_limit < least:
             raise InputError(
                 f"a budget_limit of {self.budget_limit:g} is infeasible: never updating costs "
-                f"{least:g} on {DOCUMENT_UNITS} units, the least feasible one"
+                f"{least:g} on {DOCUMENT_UNITS} units, expected that or more"
             )
 
     @property

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ponderttt.checks import Count, check
 from ponderttt.errors import InputError
 
 
@@ -16,15 +17,13 @@ from ponderttt.errors import InputError
 class PolicyNetworkConfig:
     """Shape of a `PolicyNetwork`: `layers` tanh layers of `hidden` in each of its three trunks."""
 
-    features: int = 32
-    actions: int = 4
-    hidden: int = 64
-    layers: int = 2
+    features: Count = 32
+    actions: Count = 4
+    hidden: Count = 64
+    layers: Count = 2
 
     def __post_init__(self):
-        for name in ("features", "actions", "hidden", "layers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check(self)
 
 
 class PolicyOutput(NamedTuple):

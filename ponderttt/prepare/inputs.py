@@ -1,28 +1,29 @@
-"""What every configuration names: sources, a model, a dtype; checked before any compute."""
+"""Types of a configuration's fields whose names must mean something; nothing is read or fetched.
 
-from dataclasses import fields
-from typing import Any
+What knows the names is imported when one is checked: commands are described without it.
+"""
 
-from ponderttt.checks import check_choices
-from ponderttt.data.sources import find_source
-from ponderttt.errors import InputError
-from ponderttt.models.decoder.precision import check_dtype
-from ponderttt.models.decoder.weights import check_model
+from typing import Annotated
 
 
-def check_common(config: Any) -> None:
-    """Sources, model and dtype exist, and whole numbers are whole."""
-    check_choices(config, "sources")
-    check_model_and_numbers(config)
-    for source in config.sources:
-        find_source(source)
+def _check_model(name: str) -> None:
+    from ponderttt.models.decoder.weights import check_model
+
+    check_model(name)
 
 
-def check_model_and_numbers(config: Any) -> None:
-    """Model and dtype exist, and whole numbers are whole."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
-            raise InputError(f"{field.name} is {value!r}: expected a whole number")
-    check_model(config.model)
-    check_dtype(config.dtype)
+def _check_source(name: str) -> None:
+    from ponderttt.data.sources import find_source
+
+    find_source(name)
+
+
+def _check_language(name: str) -> None:
+    from ponderttt.data.language_files import check_language
+
+    check_language(name)
+
+
+ModelName = Annotated[str, _check_model]
+SourceName = Annotated[str, _check_source]
+LanguageName = Annotated[str, _check_language]

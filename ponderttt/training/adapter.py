@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from ponderttt.checks import REPEATS, Count, Natural, NonNegative, Positive, Seed, Share, check
 from ponderttt.environment.rollout import rollout
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.reconstruction import Reconstruction
@@ -32,26 +33,25 @@ class TrainerConfig:
     adapter without any inner step (the control that decides what updating itself is worth).
     """
 
-    steps: int = 100
-    batch_size: int = 2
-    learning_rate: float = 2e-3
-    warmup: int = 10
-    weight_decay: float = 0.01
-    inner_weight: float = 0.1
-    clip: float = 1.0
-    mixture: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    steps: Natural = 100
+    batch_size: Count = 2
+    learning_rate: NonNegative = 2e-3
+    warmup: Natural = 10
+    weight_decay: NonNegative = 0.01
+    inner_weight: NonNegative = 0.1
+    clip: Positive = 1.0
+    mixture: Annotated[tuple[Share, ...], REPEATS] = (0.25, 0.25, 0.25, 0.25)
     rate_scale: float = 1.0
     """Factor on the inner rates; -1 climbs the inner loss: the sign-flip control."""
-    validate_every: int = 20
-    patience: int = 3
-    seed: int = 0
+    validate_every: Count = 20
+    patience: Count = 3
+    seed: Seed = 0
 
     def __post_init__(self):
-        if self.steps < 0 or self.batch_size < 1 or self.validate_every < 1:
-            raise InputError("steps must be 0 or more; batch_size and validate_every 1 or more")
+        check(self)
         if len(self.mixture) != len(CHUNK_ACTIONS.names) or abs(sum(self.mixture) - 1) > 1e-6:
             raise InputError(
-                f"mixture {self.mixture} must give one probability to each of "
+                f"mixture is {self.mixture}: expected one probability to each of "
                 f"{', '.join(CHUNK_ACTIONS.names)}, summing to 1"
             )
 

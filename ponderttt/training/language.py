@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ponderttt.checks import Count, Natural, NonNegative, Positive, check
 from ponderttt.errors import InputError
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.models.iterative.model import (
@@ -53,20 +54,18 @@ class LanguageTrainingConfig:
     """How to train: AdamW with warm-up and a cosine, behind a clip of the gradient's norm."""
 
     model: IterativeTransformerConfig
-    steps: int = 200
-    batch_size: int = 8
-    learning_rate: float = 1e-2
-    policy_rate: float = 1e-2
-    warmup: int = 20
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    seeds_at_once: int = 1
+    steps: Count = 200
+    batch_size: Count = 8
+    learning_rate: NonNegative = 1e-2
+    policy_rate: NonNegative = 1e-2
+    warmup: Natural = 20
+    weight_decay: NonNegative = 0.01
+    clip: Positive = 1.0
+    seeds_at_once: Count = 1
     """Seeds that are vmapped; the others wait their turn in the same program."""
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "seeds_at_once"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check(self)
 
     def check(self, kind: Kind) -> None:
         """An `InputError` where a model of this shape cannot be trained this way."""

@@ -1,14 +1,12 @@
 """The Lagrange multiplier of a budget as the output of a PID controller (Stooke et al. 2020)."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ponderttt.errors import InputError
-
-FORMS = ("positional", "velocity")
+from ponderttt.checks import Bounds, Count, NonNegative, Positive, check
 
 
 @dataclass(frozen=True)
@@ -18,26 +16,16 @@ class PIDConfig:
     `form="velocity"` is wrong, and kept as a control: see `pid_step`.
     """
 
-    kp: float = 0.1
-    ki: float = 0.01
-    kd: float = 0.01
-    delay: int = 10
-    smoothing: float = 0.95
-    limit: float = 100.0
+    kp: NonNegative = 0.1
+    ki: NonNegative = 0.01
+    kd: NonNegative = 0.01
+    delay: Count = 10
+    smoothing: Annotated[float, Bounds(0, below=1)] = 0.95
+    limit: Positive = 100.0
     form: Literal["positional", "velocity"] = "positional"
 
     def __post_init__(self):
-        for name in ("kp", "ki", "kd"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}: expected a gain of 0 or more")
-        if self.delay < 1:
-            raise InputError(f"delay is {self.delay}: expected 1 or more iterations")
-        if not 0 <= self.smoothing < 1:
-            raise InputError(f"smoothing is {self.smoothing}: expected 0 or more, and below 1")
-        if not 0 < self.limit < float("inf"):
-            raise InputError(f"limit is {self.limit}: expected a bound above 0 on the multiplier")
-        if self.form not in FORMS:
-            raise InputError(f"unknown form {self.form!r}: expected one of {', '.join(FORMS)}")
+        check(self)
 
 
 class PIDState(NamedTuple):

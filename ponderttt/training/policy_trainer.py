@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ponderttt.checks import Count, NonNegative, check
 from ponderttt.environment.rollout import rollout
 from ponderttt.environment.tree import Tree, enumerate_allocations, path_nodes, units_of
 from ponderttt.environment.walk import node_units, walk
@@ -63,15 +64,18 @@ class PolicyTrainer:
     """
 
     config: PPOConfig
-    documents: int = 16
+    documents: Count = 16
     """Documents an iteration, drawn without replacement; of trees, in turns."""
     dispatch: Dispatch = "switch"
-    jitter: float = 0.0
+    jitter: NonNegative = 0.0
     """Standard deviation of the noise on the features that are seen in trees while training.
 
     A few dozen documents that are met again and again can be told apart by their features and
     learned by heart; jittered, only what similar features have in common can be learned.
     """
+
+    def __post_init__(self):
+        check(self)
 
     def train(
         self,

@@ -4,7 +4,6 @@ In the shape of PureJaxRL: `train` is one pure function of a key, to be jitted w
 over seeds. The caller says how to collect; nothing here knows of language models.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ponderttt.checks import Count, NonNegative, Positive, Share, check
 from ponderttt.errors import InputError
 from ponderttt.models.policy_network import (
     PolicyNetworkConfig,
@@ -40,34 +40,23 @@ from ponderttt.types import CHUNK_ACTIONS, ActionSpace, masked_mean
 class PPOConfig:
     """How to learn. `budget` is the mean cost per unit that the policy may spend."""
 
-    iterations: int = 10
-    budget: float = 3.125
-    clip: float = 0.2
-    epochs: int = 4
-    minibatches: int = 4
-    discount: float = 0.99
-    gae_decay: float = 0.95
-    value_weight: float = 0.5
-    entropy_weight: float = 0.01
-    rate: float = 3e-3
-    max_norm: float = 0.5
+    iterations: Count = 10
+    budget: Positive = 3.125
+    clip: Positive = 0.2
+    epochs: Count = 4
+    minibatches: Count = 4
+    discount: Share = 0.99
+    gae_decay: Share = 0.95
+    value_weight: NonNegative = 0.5
+    entropy_weight: NonNegative = 0.01
+    rate: Positive = 3e-3
+    max_norm: Positive = 0.5
     network: PolicyNetworkConfig = field(default_factory=PolicyNetworkConfig)
     pid: PIDConfig = field(default_factory=PIDConfig)
     actions: ActionSpace = CHUNK_ACTIONS
 
     def __post_init__(self):
-        for name in ("iterations", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        for name in ("budget", "clip", "rate", "max_norm"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise InputError(f"{name} is {getattr(self, name)}: expected a number above 0")
-        for name in ("value_weight", "entropy_weight"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise InputError(f"{name} is {getattr(self, name)}: expected 0 or more")
-        for name in ("discount", "gae_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 0 to 1")
+        check(self)
         count, cheapest = len(self.actions.names), min(self.actions.costs)
         if self.network.actions != count:
             raise InputError(

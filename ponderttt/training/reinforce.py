@@ -4,7 +4,6 @@ Williams (1992), with what DESIGN section 6 asks of the halting policy. Axes: B 
 (tokens, where one token is a unit).
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ponderttt.errors import InputError
+from ponderttt.checks import Count, NonNegative, Positive, Share, check
 from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy, log_policy
 from ponderttt.training.gae import Collect, advantages
 
@@ -100,21 +99,17 @@ def surrogate(
 class ReinforceConfig:
     """How to learn from trajectories of decisions by features, without a critic."""
 
-    iterations: int = 150
-    updates: int = 8
+    iterations: Count = 150
+    updates: Count = 8
     """Batches an iteration, one step each: REINFORCE uses none twice."""
-    discount: float = 0.99
-    momentum: float = 0.99
-    rate: float = 3e-3
-    entropy_weight: float = 0.01
+    discount: Share = 0.99
+    momentum: Share = 0.99
+    rate: Positive = 3e-3
+    entropy_weight: NonNegative = 0.01
     network: PolicyNetworkConfig = field(default_factory=PolicyNetworkConfig)
 
     def __post_init__(self):
-        for name in ("iterations", "updates"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise InputError(f"rate is {self.rate}: expected a number above 0")
+        check(self)
 
 
 class ReinforceResult(NamedTuple):

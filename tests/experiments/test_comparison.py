@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,7 +49,7 @@ def test_every_method_that_chooses_by_token_brings_a_random_control():
         ({"methods": ("uniform_k3",)}, "unknown method 'uniform_k3': expected some of uniform_k1"),
         ({"methods": ()}, "methods is empty"),
         ({"methods": ("uniform_k1", "uniform_k1")}, "expected each once"),
-        ({"seeds": (1, 1)}, "expected each once"),
+        ({"seeds": (1, 1)}, "seeds holds 1 twice: expected each once"),
         ({"seeds": (-1,)}, "expected whole numbers"),
         ({"num_epochs": 0}, "num_epochs is 0"),
         ({"source": "/nowhere"}, "unknown language source"),
@@ -63,6 +65,15 @@ def test_every_method_that_chooses_by_token_brings_a_random_control():
 def test_bad_input_is_refused_before_any_compute(options, said):
     with pytest.raises(InputError, match=said):
         ComparisonConfig(**options)
+
+
+def test_seeds_trained_at_once_follow_the_device_that_was_chosen(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # of a machine with one
+    texts = SimpleNamespace(corpus=SimpleNamespace(tokenizer=range(300)))
+    with jax.default_device(jax.devices("cpu")[0]):
+        settings = trained_methods.settings_of(TINY, spec_of("uniform_k1"), texts)
+    assert len(TINY.seeds) > settings.seeds_at_once == 1
+    assert settings.model.vocab_size == 300
 
 
 def test_a_test_over_too_few_seeds_says_which_p_it_cannot_reach():

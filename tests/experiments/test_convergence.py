@@ -111,7 +111,7 @@ def test_the_limit_is_refused_where_there_is_none():
         ({"k_values": [1, 4, 2]}, "ascending"),
         ({"k_values": [1, -2]}, "whole numbers of 1 or more"),
         ({"k_values": []}, "k_values is empty"),
-        ({"conditions": [1.0]}, "expected numbers from 1.5 to 1000"),
+        ({"conditions": [1.0]}, "conditions holds 1.0: expected numbers of 1.5 to 1000"),
         ({"conditions": 10.0}, r"conditions is 10.0: expected a list, such as \[10.0\]"),
         ({"units": 1}, "units is 1: expected 2 or more"),
         ({"model": "smollm"}, "unknown model 'smollm'"),

@@ -98,7 +98,7 @@ def test_the_velocity_form_integrates_twice():
         ({"delay": 0}, "delay is 0"),
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"limit": 0.0}, "limit is 0.0"),
-        ({"form": "integral"}, "unknown form 'integral': expected one of positional, velocity"),
+        ({"form": "integral"}, "unknown form 'integral': expected positional or velocity"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(bad, message):

@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-import jax
-
-from ponderttt.checks import check_choices, check_numbers
-from ponderttt.data.language_files import check_language
+from ponderttt.checks import Bounds, Count, Seed, check
 from ponderttt.errors import InputError
 from ponderttt.evaluation.paired import smallest_wilcoxon_p
-from ponderttt.experiments.comparison.methods import CONTROLS, METHODS, spec_of
+from ponderttt.experiments.comparison.methods import check_method, spec_of
 from ponderttt.models.iterative.config import IterativeTransformerConfig
+from ponderttt.prepare.inputs import LanguageName
 from ponderttt.training.language import LanguageTrainingConfig
 
 ALPHA = 0.05
@@ -21,45 +19,33 @@ ALPHA = 0.05
 class ComparisonConfig:
     """What to train on, which methods, how long and how large."""
 
-    source: str = "wikipedia"
+    source: LanguageName = "wikipedia"
     """wikipedia (from wheels); wikitext-2, wikitext-103, ptb (from the hub); or their folder."""
-    methods: tuple[str, ...] = (
+    methods: tuple[Annotated[str, check_method], ...] = (
         "uniform_k1", "uniform_k4", "heuristic_entropy", "learned_lambda001_target4",
     )  # fmt: skip
     """Each is trained from scratch; those that choose by token bring a random control."""
-    seeds: tuple[int, ...] = (42, 123)
-    num_epochs: int = 1
-    max_train_batches: int = 6
+    seeds: tuple[Seed, ...] = (42, 123)
+    num_epochs: Count = 1
+    max_train_batches: Count = 6
     """Of an epoch."""
-    max_eval_batches: int = 2
+    max_eval_batches: Count = 2
     """Of test documents, and as many of validation."""
-    batch_size: int = 4
-    max_length: int = 32
+    batch_size: Count = 4
+    max_length: Annotated[int, Bounds(2)] = 32
     """Tokens of a document: a window of a text."""
-    hidden_dim: int = 32
-    num_layers: int = 2
+    hidden_dim: Annotated[int, Bounds(4)] = 32
+    num_layers: Count = 2
     fast_weight: Literal["linear", "mlp"] = "linear"
     tokenizer: str = "bpe"
     """bpe: byte-level, `vocab_size` tokens, trained on the training split; or a known name."""
-    vocab_size: int = 4096
+    vocab_size: Annotated[int, Bounds(257)] = 4096
     test: Literal["auto", "seeds", "documents"] = "auto"
     """What p-values are corrected: over seeds where there are several (`seeds`: refuse too few to
     reach 0.05), or over every seed and document."""
 
     def __post_init__(self):
-        check_choices(self, "methods", "seeds")
-        sizes = ("num_epochs", "max_train_batches", "max_eval_batches", "batch_size")
-        check_numbers(self, dict.fromkeys(sizes, 1) | {"max_length": 2, "hidden_dim": 4})
-        known = (*METHODS, *CONTROLS)
-        for name in self.methods:
-            if name not in known:
-                raise InputError(f"unknown method {name!r}: expected some of {', '.join(known)}")
-        for name in ("methods", "seeds"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise InputError(f"{name} {list(getattr(self, name))}: expected each once")
-        if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in self.seeds):
-            raise InputError(f"seeds {list(self.seeds)}: expected whole numbers of 0 or more")
-        check_language(self.source)
+        check(self)
         self._check_test()
         if self.hidden_dim % min(64, self.hidden_dim // 2):
             raise InputError(
@@ -70,8 +56,6 @@ class ComparisonConfig:
             self.training().check(spec_of(name).kind)
 
     def _check_test(self) -> None:
-        if self.test not in ("auto", "seeds", "documents"):
-            raise InputError(f"unknown test {self.test!r}: expected auto, seeds or documents")
         tests, least = max(1, len(self.methods) - 1), smallest_wilcoxon_p(len(self.seeds))
         if self.test == "seeds" and least >= ALPHA / tests:
             needed = 1 + math.floor(1 - math.log2(ALPHA / tests))
@@ -103,8 +87,6 @@ class ComparisonConfig:
 
     def training(self, **options) -> LanguageTrainingConfig:
         """How each method is trained; `options` are the model's."""
-        together = 1 if jax.default_backend() == "cpu" else len(self.seeds)  # memory allows it
         return LanguageTrainingConfig(
-            self.model(**options), steps=self.steps, batch_size=self.batch_size,
-            seeds_at_once=together,
-        )  # fmt: skip
+            self.model(**options), steps=self.steps, batch_size=self.batch_size
+        )

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from ponderttt.errors import InputError
 from ponderttt.policies.thresholds import DEFAULT_MIX
 from ponderttt.training.language import Kind, StepChoice
 
@@ -87,6 +88,13 @@ CONTROLS = {
 
 RANDOM = "random_as_"
 """Before a method's name: its random control."""
+
+
+def check_method(name: str) -> None:
+    """An `InputError` unless `name` is a method or control."""
+    if name not in METHODS | CONTROLS:
+        known = ", ".join(METHODS | CONTROLS)
+        raise InputError(f"unknown method {name!r}: expected some of {known}")
 
 
 def spec_of(name: str) -> Spec:

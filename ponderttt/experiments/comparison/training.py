@@ -1,5 +1,6 @@
 """One method trained over all seeds and read on validation and test documents, kept on disk."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -102,8 +103,11 @@ def method_of(config: ComparisonConfig, settings: LanguageTrainingConfig, spec: 
 
 
 def settings_of(config: ComparisonConfig, spec: Spec, texts: Texts) -> LanguageTrainingConfig:
-    """How a method is trained on these texts: its vocabulary is theirs."""
-    return config.training(vocab_size=len(texts.corpus.tokenizer), **spec.model)
+    """How a method is trained on these texts, whose vocabulary it has, and on this machine."""
+    settings = config.training(vocab_size=len(texts.corpus.tokenizer), **spec.model)
+    (device,) = jnp.zeros(()).devices()  # what `--device` chose, where it did
+    together = 1 if device.platform == "cpu" else len(config.seeds)  # memory allows it
+    return dataclasses.replace(settings, seeds_at_once=together)
 
 
 def fit(

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from ponderttt.allocation.calibration import check_curve
-from ponderttt.allocation.stream import AllocationConfig
+from ponderttt.allocation.stream import AllocationConfig, StreamName
 
 
 @dataclass(frozen=True)
 class GatingConfig(AllocationConfig):
     """What to read in every way, and with which model; the first stream is the main one."""
 
-    streams: tuple[str, ...] = ("mixed", "shifted")
+    streams: tuple[StreamName, ...] = ("mixed", "shifted")
 
     def __post_init__(self):
         super().__post_init__()

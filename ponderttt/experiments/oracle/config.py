@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ponderttt.allocation.stream import AllocationConfig
+from ponderttt.allocation.stream import AllocationConfig, StreamName
+from ponderttt.checks import Count
 from ponderttt.experiments.token_oracle.run import TokenOracleConfig
 
 LARGER = {
@@ -16,12 +17,12 @@ LARGER = {
 class OracleConfig(AllocationConfig):
     """What to read in every way, and with which model; and what the oracle of tokens is asked."""
 
-    streams: tuple[str, ...] = ("mixed", "python")
-    token_batches: int = 2
+    streams: tuple[StreamName, ...] = ("mixed", "python")
+    token_batches: Count = 2
     """Batches of test documents of the small model whose single tokens are tried at every K."""
-    sample_positions: int = 8
+    sample_positions: Count = 8
     """Tokens of each."""
-    token_steps: int = 6
+    token_steps: Count = 6
     """Training steps of that model."""
 
     def __post_init__(self):

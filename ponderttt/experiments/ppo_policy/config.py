@@ -1,11 +1,12 @@
 """Parameters of the ppo_policy experiment."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from ponderttt.allocation.calibration import check_curve
 from ponderttt.allocation.learned import Learning
 from ponderttt.allocation.stream import AllocationConfig
-from ponderttt.checks import check_numbers
+from ponderttt.checks import Bounds, Count
 from ponderttt.errors import InputError
 
 
@@ -13,17 +14,16 @@ from ponderttt.errors import InputError
 class PPOPolicyConfig(AllocationConfig):
     """What to read in every way, and how long to learn; the first stream is the main one."""
 
-    seeds: int = 2
+    seeds: Count = 2
     """Policies trained at each budget, side by side."""
-    iterations: int = 4
+    iterations: Annotated[int, Bounds(2)] = 4
     """Each takes 4 epochs of PPO on one rollout."""
-    rollout: int = 48
+    rollout: Annotated[int, Bounds(4)] = 48
     """Decisions collected in an iteration."""
 
     def __post_init__(self):
         super().__post_init__()
         check_curve(self.budgets, self.units)
-        check_numbers(self, {"seeds": 1, "iterations": 2, "rollout": 4})
         if self.rollout % (4 * (self.units - 1)):
             raise InputError(
                 f"rollout is {self.rollout}: expected a multiple of {4 * (self.units - 1)}, four "

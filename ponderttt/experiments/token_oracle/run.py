@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation.oracle import separable_gain
+from ponderttt.checks import Count, Seed, check
 from ponderttt.data.language import load_language
 from ponderttt.errors import InputError
 from ponderttt.evaluation.metrics import spearman_interval
@@ -16,6 +17,7 @@ from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import spec_of
 from ponderttt.experiments.comparison.training import fit, load_texts, settings_of
 from ponderttt.experiments.token_oracle.losses import position_losses, sample_positions
+from ponderttt.prepare.inputs import LanguageName
 from ponderttt.progress import track
 from ponderttt.training.language import graph_of
 from ponderttt.types import IGNORED, ActionSpace
@@ -28,23 +30,21 @@ REFERENCE = 4
 class TokenOracleConfig:
     """How a model is trained (K drawn at random, so that it has seen all) and where it is asked."""
 
-    max_batches: int = 2
-    sample_positions: int = 8
+    max_batches: Count = 2
+    sample_positions: Count = 8
     """Of each document."""
-    train_steps: int = 6
-    batch_size: int = 4
-    max_length: int = 48
-    hidden_dim: int = 32
-    num_layers: int = 3
-    horizon: int = 16
+    train_steps: Count = 6
+    batch_size: Count = 4
+    max_length: Count = 48
+    hidden_dim: Count = 32
+    num_layers: Count = 3
+    horizon: Count = 16
     """Predictions that a position's steps are judged by, its own the first."""
-    source: str = "wikipedia"
-    seed: int = 0
+    source: LanguageName = "wikipedia"
+    seed: Seed = 0
 
     def __post_init__(self):
-        for name in ("max_batches", "sample_positions", "train_steps", "horizon"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        check(self)
         if 1 + self.sample_positions + self.horizon > self.max_length:
             raise InputError(
                 f"{self.sample_positions} positions with a horizon of {self.horizon} tokens do "

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from ponderttt.checks import Count, Positive, check
 from ponderttt.errors import InputError
 from ponderttt.inner import (
     FAST_WEIGHTS,
@@ -43,23 +44,20 @@ class TTTConfig:
     4
     """
 
-    hidden_dim: int
-    chunk_size: int = 256
-    head_dim: int = 64
+    hidden_dim: Count
+    chunk_size: Count = 256
+    head_dim: Count = 64
     fast_weight: Literal["linear", "mlp"] = "linear"
-    fast_weight_hidden_dim: int = 256
+    fast_weight_hidden_dim: Count = 256
     norm: bool = True
-    base_rate: float = 0.1
+    base_rate: Positive = 0.1
     debug: bool = False
 
     def __post_init__(self):
+        check(self)
         if self.hidden_dim % self.head_dim:
             raise InputError(
                 f"head_dim {self.head_dim} does not divide hidden_dim {self.hidden_dim}"
-            )
-        if self.fast_weight not in FAST_WEIGHTS:
-            raise InputError(
-                f"unknown fast weight {self.fast_weight!r}: expected {', '.join(FAST_WEIGHTS)}"
             )
 
     @property

@@ -2,12 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
+from ponderttt.checks import Bounds, Count, Positive, check
 from ponderttt.errors import InputError
 
 Activation = Literal["swiglu", "gelu_tanh", "gelu"]
-SIZES = "vocab_size width layers heads kv_heads head_dim hidden max_positions".split()
 
 
 @dataclass(frozen=True)
@@ -19,30 +19,27 @@ class DecoderConfig:
     """
 
     family: str
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    hidden: int
-    max_positions: int
+    vocab_size: Count
+    width: Count
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    hidden: Count
+    max_positions: Count
 
     norm: Literal["rms", "layer"]
-    norm_eps: float
+    norm_eps: Positive
     activation: Activation
     bias: bool
     positions: Literal["rotary", "learned"]
-    rope_base: float = 10_000.0
-    rotary_fraction: float = 1.0
+    rope_base: Positive = 10_000.0
+    rotary_fraction: Annotated[float, Bounds(most=1, above=0)] = 1.0
     parallel_residual: bool = False
     tied_head: bool = True
 
     def __post_init__(self):
-        for name in SIZES:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}: expected a positive integer")
+        check(self)
         if self.heads % self.kv_heads:
             raise InputError(
                 f"heads ({self.heads}) must be a multiple of kv_heads: {self.kv_heads}"

@@ -1,11 +1,10 @@
 """The shape of a transformer with TTT layers that is trained from scratch (`models.iterative`)."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ponderttt.checks import Count, Natural, NonNegative, Share, check
 from ponderttt.errors import InputError
-from ponderttt.inner import FAST_WEIGHTS
 from ponderttt.types import ActionSpace
 
 RATE_PERIOD = 16
@@ -25,88 +24,56 @@ class IterativeTransformerConfig:
     ('K1', 'K2', 'K4', 'K8')
     """
 
-    vocab_size: int = 50257
-    hidden_dim: int = 512
-    num_layers: int = 6
-    num_heads: int = 8
-    ffn_dim: int = 2048
-    max_length: int = 256
+    vocab_size: Count = 50257
+    hidden_dim: Count = 512
+    num_layers: Count = 6
+    num_heads: Count = 8
+    ffn_dim: Count = 2048
+    max_length: Count = 256
     """Learned positions: the longest text that it reads."""
-    ttt_layer_indices: tuple[int, ...] = (2, 3, 4)
+    ttt_layer_indices: tuple[Natural, ...] = (2, 3, 4)
     """Blocks whose attention is replaced by a TTT layer."""
     ttt_layer: Literal["iterative", "reference"] = "iterative"
     """`reference` is the published layer: one step a mini-batch of 16, whatever is decided."""
     fast_weight: Literal["linear", "mlp"] = "mlp"
-    fast_weight_hidden_dim: int = 64
+    fast_weight_hidden_dim: Count = 64
     """Hidden width of the mlp fast weights of each head."""
     norm: bool = False
     """TTT-Linear's residual normalisation around the fast weights."""
-    mini_batch: int = 1
+    mini_batch: Count = 1
     """Tokens that share a decision; above 1 they are answered before they are learned from."""
-    ttt_base_lr: float = 0.1
+    ttt_base_lr: NonNegative = 0.1
     rate: Literal["fixed", "position"] = "fixed"
     """`position`: `base_lr * max(0, 1/i + learned_i)`, i from 1 within 16 tokens."""
     learned_rate: bool = False
     """Let the outer loop train one factor of the inner rate for each head."""
-    max_steps: int = 8
-    step_options: tuple[int, ...] = (1, 2, 4, 8)
+    max_steps: Count = 8
+    step_options: tuple[Natural, ...] = (1, 2, 4, 8)
     use_learned_policy: bool = True
-    policy_hidden_dim: int = 16
+    policy_hidden_dim: Count = 16
     policy_input: Literal["hidden", "position"] = "hidden"
     """What the halting network sees; `position` knows the place in the text and no content."""
-    lambda_compute: float = 0.01
+    lambda_compute: NonNegative = 0.01
     target_avg_steps: float | None = 4.0
     """None: the penalty is `lambda_compute` times the mean steps."""
-    gamma: float = 0.99
-    baseline_momentum: float = 0.99
+    gamma: Share = 0.99
+    baseline_momentum: Share = 0.99
 
     def __post_init__(self):
-        for name in ("ttt_layer_indices", "step_options"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists are welcome
-        self._check_sizes()
-        self._check_choices()
+        check(self)
+        self._check_layers()
         self._check_steps()
-        for name in ("gamma", "baseline_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: expected 0 to 1")
-        for name in ("ttt_base_lr", "lambda_compute"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"{name} is {value}: expected 0 or more")
 
-    def _check_sizes(self) -> None:
-        names = (
-            "vocab_size", "hidden_dim", "num_layers", "num_heads", "ffn_dim", "max_length",
-            "fast_weight_hidden_dim", "mini_batch", "max_steps", "policy_hidden_dim",
-        )  # fmt: skip
-        for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}: expected a whole number of 1 or more")
+    def _check_layers(self) -> None:
         if self.hidden_dim % self.num_heads:
             raise InputError(
                 f"num_heads {self.num_heads} does not divide hidden_dim {self.hidden_dim}"
             )
-        if not self.ttt_layer_indices:
-            raise InputError("ttt_layer_indices is empty: expected one block or more")
         for index in self.ttt_layer_indices:
-            if not 0 <= index < self.num_layers:
+            if index >= self.num_layers:
                 raise InputError(
                     f"ttt_layer_indices holds {index}: the model has blocks 0 to "
                     f"{self.num_layers - 1}"
-                )
-
-    def _check_choices(self) -> None:
-        choices = {
-            "fast_weight": tuple(FAST_WEIGHTS),
-            "ttt_layer": ("iterative", "reference"),
-            "rate": ("fixed", "position"),
-            "policy_input": ("hidden", "position"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"unknown {name} {getattr(self, name)!r}: expected {' or '.join(known)}"
                 )
         if self.ttt_layer == "reference" and self.use_learned_policy:
             raise InputError(
@@ -116,13 +83,8 @@ class IterativeTransformerConfig:
 
     def _check_steps(self) -> None:
         options, most = self.step_options, self.max_steps
-        if not options:
-            raise InputError("step_options is empty: expected one number of steps or more")
-        if list(options) != sorted(set(options)) or options[0] < 0:
-            raise InputError(
-                f"step_options {list(options)}: expected whole numbers of 0 or more, each once, "
-                "ascending"
-            )
+        if list(options) != sorted(options):
+            raise InputError(f"step_options {list(options)}: expected them ascending")
         if options[-1] > most:
             raise InputError(
                 f"step_options go up to {options[-1]}: expected at most max_steps = {most}"

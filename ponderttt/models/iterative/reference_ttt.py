@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from ponderttt.checks import Count, Positive, check
 from ponderttt.errors import InputError
 from ponderttt.inner import FAST_WEIGHTS, Norm
 from ponderttt.inner.dual import dual
@@ -26,27 +27,22 @@ from ponderttt.models.adapters.ttt_layer import refuse_nan
 class ReferenceTTTConfig:
     """Shape of a `ReferenceTTTLayer`; `base_rate` is 1 for linear and 0.1 for mlp in the paper."""
 
-    hidden_dim: int
-    head_dim: int = 64
+    hidden_dim: Count
+    head_dim: Count = 64
     fast_weight: Literal["linear", "mlp"] = "linear"
-    mini_batch: int = 16
-    base_rate: float = 1.0
-    rope_base: float = 10_000.0
+    mini_batch: Count = 16
+    base_rate: Positive = 1.0
+    rope_base: Positive = 10_000.0
     debug: bool = False
     """Refuse NaN inputs, at the price of a look at every value."""
 
     def __post_init__(self):
+        check(self)
         if self.hidden_dim % self.head_dim or self.head_dim % 2:
             raise InputError(
                 f"head_dim {self.head_dim}: expected an even number that divides hidden_dim "
                 f"{self.hidden_dim}"
             )
-        if self.fast_weight not in FAST_WEIGHTS:
-            raise InputError(
-                f"unknown fast weight {self.fast_weight!r}: expected {', '.join(FAST_WEIGHTS)}"
-            )
-        if self.mini_batch < 1:
-            raise InputError(f"mini_batch is {self.mini_batch}: expected 1 or more")
 
     @property
     def heads(self) -> int:

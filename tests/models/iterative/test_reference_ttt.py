@@ -95,7 +95,7 @@ def test_nan_stays_in_its_document_and_the_debug_check_names_it():
     ("change", "message"),
     [
         ({"head_dim": 5}, "head_dim 5: expected an even number that divides"),
-        ({"fast_weight": "cubic"}, "unknown fast weight 'cubic'"),
+        ({"fast_weight": "cubic"}, "unknown fast_weight 'cubic': expected linear or mlp"),
         ({"mini_batch": 0}, "mini_batch is 0"),
     ],
 )
