@@ -67,6 +67,10 @@ class Execution:
         except (OSError, ValueError, KeyError):
             return "starting", 0, 1
 
+    def wait(self) -> None:
+        """Until papermill has ended."""
+        self._process.wait()
+
     def stop(self) -> None:
         """End it at once; its kernel is bound to it."""
         self._process.kill()

@@ -18,7 +18,7 @@ from rich.console import Console
 from ponderttt.errors import InputError
 from ponderttt.experiments import notebook
 from ponderttt.report.batch import gate, notebooks, pages
-from ponderttt.report.batch.execution import execute
+from ponderttt.report.batch.execution import Execution
 from ponderttt.result import MANIFEST, Result
 from ponderttt.storage import ROOT, alone_in, commit, file_sha256, writable_folder
 
@@ -76,7 +76,12 @@ def _store(book: Path, name: str, folder: Path) -> dict:
 def _render(book: Path, name: str, params: dict, folder: Path, console: Console) -> pages.Page:
     template, before = pages.template(name), _manifest(book, name)
     with _environment(folder / "stored"), console.status(f"rendering {name}"):
-        executed, record, _ = execute(template, params, folder / "work", lambda *_: None)
+        execution = Execution(template, params, before.preset, folder / "work")
+        try:
+            execution.wait()
+        finally:
+            execution.stop()
+    executed, record = execution.executed, execution.record
     problems = gate.problems(executed, template, params, record)
     if not problems:
         pages.tidy(executed)
