@@ -1,6 +1,6 @@
-"""Policies calibrated to the same budgets on validation documents, and read on test documents.
+"""Policies calibrated to the same budgets on validation documents, and evaluated on test documents.
 
-Every method meets each budget by one number of its own (a share, a price), found by bisection on
+Every method meets each budget by one level of its own (a share, a price), found by bisection on
 the validation documents. What it then costs on the test documents is another matter: `equal_cost`.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ponderttt.allocation.stream import AllocationTask, Split, by_source
-from ponderttt.environment.walk import expected, node_units, walk
+from ponderttt.environment.walk import TreeEnvironment, node_units
 from ponderttt.errors import InputError
 from ponderttt.policies import Policy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
@@ -48,9 +48,9 @@ class Outcome(NamedTuple):
     steps: Float[np.ndarray, "*P B"]
 
 
-def outcome(read: Sequence[Array]) -> Outcome:
-    """What was read on a device, in float64 on the host."""
-    return Outcome(*(np.asarray(x, float) for x in read))
+def outcome(measured: Sequence[Array]) -> Outcome:
+    """What was measured on a device, in float64 on the host."""
+    return Outcome(*(np.asarray(x, float) for x in measured))
 
 
 def evaluate(part: Split, policy: Policy) -> Outcome:
@@ -59,20 +59,18 @@ def evaluate(part: Split, policy: Policy) -> Outcome:
     return Outcome(*(x[0] for x in evaluate_batch(part, stacked)))
 
 
-def evaluate_batch(
-    part: Split, policies: Policy, features: Float[Array, "B E F"] | None = None
-) -> Outcome:
+def evaluate_batch(part: Split, policies: Policy) -> Outcome:
     """Several policies of a kind, none of which draws; their leaves are stacked [P, ...]."""
-    return outcome(_evaluate(part.tree, policies, features))
+    return outcome(_evaluate(part.environment, policies))
 
 
 @jax.jit
-def _evaluate(tree, policies: Policy, features):
+def _evaluate(environment: TreeEnvironment, policies: Policy):
     def one(policy):
-        found = walk(tree, policy, key=jax.random.key(0), features=features)
+        found = environment.run(policy, key=jax.random.key(0))
         cost, steps = found.cost, found.steps
         if "gradient_norm" in policy.needs:  # a gradient that is looked at is paid for, used or not
-            decides = jnp.arange(cost.shape[-1])[None] < cost.shape[-1] - 1
+            decides = jnp.arange(cost.shape[-1])[None] < environment.num_decisions
             unused = decides & (steps == 0)
             cost, steps = jnp.where(unused, cost + GRADIENT, cost), jnp.where(unused, 1, steps)
         return found.nll.mean(axis=-1), cost.mean(axis=-1), steps.mean(axis=-1)
@@ -84,12 +82,14 @@ def _evaluate(tree, policies: Policy, features):
 
 def expected_outcome(part: Split, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
     """What is expected where unit n draws its action with `probabilities[n]`: exact."""
-    at_nodes = jnp.asarray(probabilities)[node_units(part.described.shape[1])]
+    at_nodes = jnp.asarray(probabilities)[node_units(part.environment.num_units)]
     table = jnp.broadcast_to(at_nodes, (len(part), *at_nodes.shape))
-    return outcome(_expected(part.tree, table))
+    return outcome(_expected(part.environment, table))
 
 
-_expected = jax.jit(expected)
+@jax.jit
+def _expected(environment: TreeEnvironment, probabilities: Float[Array, "B E A"]):
+    return environment.expected(probabilities)
 
 
 def decision_budget(task: AllocationTask, budget: float) -> float:
@@ -102,19 +102,18 @@ def decision_budget(task: AllocationTask, budget: float) -> float:
 
 
 PolicyFactory = Callable[[float], Policy]
-"""A policy from its knob, 0 to 1; the cost rises with it."""
+"""A policy from its level, 0 to 1; the cost rises with it."""
 
 
 @dataclass(frozen=True)
 class PolicyFamily:
-    """A way to decide: candidates, each with a knob, among which the validation documents choose.
+    """A method: candidates, each with a level, among which the validation documents choose.
 
     None of them draws.
     """
 
     name: str
     candidates: Callable[[AllocationTask], Mapping[str, PolicyFactory]]
-    features: bool = False
 
 
 class Calibrated(NamedTuple):
@@ -131,7 +130,7 @@ def bisect_to_budgets(
     spent: Callable[[Float[np.ndarray, "*P"]], Float[np.ndarray, "*P"]],
     budgets: Float[np.ndarray, "*P"],
 ) -> Float[np.ndarray, "*P"]:
-    """The knobs at which the mean costs are `budgets`, all by bisection at once.
+    """The levels at which the mean costs are `budgets`, all by bisection at once.
 
     Costs that jump, or do not quite rise, are met by the nearest one that was seen.
     """
@@ -147,21 +146,17 @@ def bisect_to_budgets(
 
 
 def calibrate(
-    task: AllocationTask, method: PolicyFamily, budgets: Sequence[float] = CURVE
+    task: AllocationTask, family: PolicyFamily, budgets: Sequence[float] = CURVE
 ) -> list[Calibrated]:
     """Every candidate at every budget."""
-    parts = (task.validation, task.test)
-    features = [task.features(part) if method.features else None for part in parts]
-    valid, test = (
-        partial(evaluate_batch, part, features=f) for part, f in zip(parts, features, strict=True)
-    )
+    valid, test = (partial(evaluate_batch, part) for part in (task.validation, task.test))
 
     def stacked(make: PolicyFactory, levels: np.ndarray) -> Policy:
         made = [make(float(level)) for level in levels]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
 
     found = []
-    for name, make in method.candidates(task).items():
+    for name, make in family.candidates(task).items():
 
         def spent(levels, make=make):
             return valid(stacked(make, levels)).cost.mean(axis=-1)
@@ -170,7 +165,7 @@ def calibrate(
         outcomes = valid(policies), test(policies)
         for i, budget in enumerate(budgets):
             each = [Outcome(*(x[i] for x in part)) for part in outcomes]
-            found.append(Calibrated(method.name, name, budget, *each))
+            found.append(Calibrated(family.name, name, budget, *each))
     return found
 
 
@@ -188,7 +183,7 @@ def best_first(task: AllocationTask, found: Sequence[Calibrated]) -> list[Calibr
     return sorted(found, key=lambda each: (turn.index(each.method), *rank(each)))
 
 
-def always(part: Split) -> Float[np.ndarray, "A"]:
+def uniform_gains(part: Split) -> Float[np.ndarray, "A"]:
     """Mean gain over SKIP of each action on every unit, nats a token."""
     losses = [evaluate(part, UniformPolicy(name)).loss for name in CHUNK_ACTIONS.names]
     return np.array([by_source(losses[0] - loss, part.texts) for loss in losses])

@@ -1,4 +1,4 @@
-"""The ways to decide that are compared at equal cost, each with what it is calibrated by.
+"""The methods that are compared at equal cost, each with what it is calibrated by.
 
 A threshold or a gate chooses between SKIP and one update; which one, the validation documents say.
 """
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ponderttt.allocation import oracle
 from ponderttt.allocation.calibration import (
     Calibrated,
     PolicyFactory,
@@ -21,8 +20,7 @@ from ponderttt.allocation.calibration import (
 )
 from ponderttt.allocation.stream import AllocationTask, Split, equiprobable_policy
 from ponderttt.allocation.uninformed import UPDATES, by_kind, uninformed
-from ponderttt.environment.tree import Tree, path_nodes
-from ponderttt.environment.walk import walk
+from ponderttt.environment.protocol import Horizon
 from ponderttt.policies import EMAGate, Policy, ThresholdBandit, UniformPolicy
 from ponderttt.policies.thresholds import HEURISTICS
 from ponderttt.progress import track
@@ -34,17 +32,17 @@ RIDGE = 300.0
 """Of the bandit's regression, by twofold cross-validation on training documents."""
 
 
-def contest(task: AllocationTask, methods: Sequence[PolicyFamily]) -> list[Calibrated]:
-    """The control and all candidates of `methods` at every cost of the curve, the best first."""
+def calibrate_all(task: AllocationTask, families: Sequence[PolicyFamily]) -> list[Calibrated]:
+    """The control and all candidates of `families` at every cost of the curve, the best first."""
     found = uninformed(task) + by_kind(task)
-    for method in track(methods, f"{task.stream}: calibrating", len(methods)):
-        found += best_first(task, calibrate(task, method))
+    for family in track(families, f"{task.stream}: calibrating", len(families)):
+        found += best_first(task, calibrate(task, family))
     return found
 
 
 def decision_episode(part: Split, policy: Policy | None = None) -> Episode:
-    """The units with a decision of `part`, read with `policy` (default: every unit UPDATE_1)."""
-    episode = walk(part.tree, policy or UniformPolicy("UPDATE_1"), key=jax.random.key(0))
+    """The units with a decision of `part` under `policy` (default: every unit UPDATE_1)."""
+    episode = part.environment.run(policy or UniformPolicy("UPDATE_1"), key=jax.random.key(0))
     return jax.tree.map(lambda x: x[:, :-1], episode)
 
 
@@ -72,30 +70,11 @@ def gates(how: str, task: AllocationTask) -> dict[str, PolicyFactory]:
     return {action: partial(make, action=action, signal=how) for action in UPDATES}
 
 
-def skip_continuation_gains(tree: Tree) -> Float[np.ndarray, "B E A"]:
-    """What each action at every node gains over SKIP on all later units, if SKIP follows it."""
-    nll = np.asarray(tree.nll, float)
-    count, nodes = len(CHUNK_ACTIONS.names), nll.shape[1]
-    later = nll.copy()  # of a node: its own loss and that of the nodes that SKIP leads to
-    for node in reversed(range(nodes)):
-        child = count * node + 1
-        if child < nodes:
-            later[:, node] += later[:, child]
-    children = later[:, 1:].reshape(len(nll), -1, count)
-    return children[..., :1] - children
-
-
 def bandit(task: AllocationTask) -> dict[str, PolicyFactory]:
-    """Each action's gain regressed on the features where all actions are as likely."""
-    part = task.training
-    features = task.features(part)
-    keys = jax.random.split(jax.random.key(0), 16)
-    read = jax.jit(
-        jax.vmap(lambda key: walk(part.tree, equiprobable_policy(), key=key, features=features))
-    )
-    seen = read(keys)
-    x = np.asarray(seen.features[:, :, :-1]).reshape(-1, features.shape[-1])
-    nodes = path_nodes(np.asarray(seen.action))[..., :-1]  # S B N-1
+    """Each action's gain regressed on the features where all actions are as likely.
+
+    With full counterfactual feedback: on the next unit alone, or on the rest of the document.
+    """
 
     def make(fitted: ThresholdBandit, level: float) -> Policy:
         # The price falls from a tenth of a nat to nothing.
@@ -103,17 +82,29 @@ def bandit(task: AllocationTask) -> dict[str, PolicyFactory]:
         return ThresholdBandit(fitted.weights, price)
 
     found: dict[str, PolicyFactory] = {}
-    for name, gains in (
-        ("next unit", oracle.step_gains(part.tree)),
-        ("rest", skip_continuation_gains(part.tree)),
-    ):
-        y = gains[np.arange(len(part))[None, :, None], nodes].reshape(-1, gains.shape[-1])
+    horizons: dict[str, Horizon] = {"next unit": "next", "rest": "rest"}
+    for name, horizon in horizons.items():
+        x, y = feedback(task.training, horizon)
         found[name] = partial(make, ThresholdBandit.fit(x, y, ridge=RIDGE))
     return found
 
 
+def feedback(
+    part: Split, horizon: Horizon, draws: int = 16
+) -> tuple[Float[np.ndarray, "M F"], Float[np.ndarray, "M A"]]:
+    """Features and gains of all actions at the decisions of `draws` equiprobable episodes.
+
+    Draws come first, then documents, then their units.
+    """
+    run = jax.jit(jax.vmap(lambda key: part.environment.run(equiprobable_policy(), key=key)))
+    seen = run(jax.random.split(jax.random.key(0), draws))
+    gains = part.environment.counterfactuals(seen, horizon)
+    x = np.asarray(seen.features[:, :, :-1])
+    return x.reshape(-1, x.shape[-1]), gains.reshape(-1, gains.shape[-1])
+
+
 GATE = PolicyFamily("inner-loss gate", partial(gates, "inner_loss"))
-BANDIT = PolicyFamily("bandit", bandit, features=True)
+BANDIT = PolicyFamily("bandit", bandit)
 SIGNALS = (
     *(PolicyFamily(kind.replace("_", " "), partial(thresholds, kind)) for kind in HEURISTICS),
     GATE,

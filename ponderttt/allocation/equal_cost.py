@@ -74,7 +74,7 @@ def documents(
     """
     part, texts = task.test, task.test.texts
     skip = evaluate(part, UniformPolicy("SKIP")).loss
-    found, units = oracle.exhaustive(part.tree), task.units
+    found, units = part.environment.allocations(), task.units
     budgets = list(next(iter(outcomes.values())))
     prices = {budget: _price(control, budget) for budget in budgets}
     chosen = {budget: oracle.at_budget(found, budget, units) for budget in budgets}
@@ -154,7 +154,7 @@ def num_documents(table: pd.DataFrame) -> int:
 def frontier(task: AllocationTask) -> pd.DataFrame:
     """Mean loss against mean cost on the test documents: the oracle, and every fixed action."""
     part = task.test
-    found = oracle.exhaustive(part.tree)
+    found = part.environment.allocations()
     rows = []
     for budget in (1.0, *CURVE):
         best = oracle.at_budget(found, budget, task.units)

@@ -11,11 +11,11 @@ from jaxtyping import Array, Float
 from ponderttt.allocation.calibration import Outcome, bisect_to_budgets, decision_budget, outcome
 from ponderttt.allocation.stream import AllocationTask, Split
 from ponderttt.cache import Arrays, cached, fingerprint
-from ponderttt.environment.walk import expected, walk, without_tokens
+from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.models.policy_network import apply_policy
 from ponderttt.policies.actor_critic import Account
 from ponderttt.training.pid import PIDConfig
-from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld
+from ponderttt.training.policy_trainer import PolicyTrainer, World
 from ponderttt.training.ppo import History, PPOConfig, PPOResult
 from ponderttt.types import CHUNK_ACTIONS, Episode
 
@@ -71,12 +71,14 @@ def learn(
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     budgets = jnp.full(config.seeds, decision_budget(task, budget))
     worlds = [
-        TreeWorld(without_tokens(part.tree), task.features(part, without))
+        World.of(part.environment.without_tokens().without(*without))
         for part in (task.training, task.validation, task.test)
     ]
     result = _trained(trainer, keys, worlds[0], budgets)
-    read = partial(_read, trainer, result.params)
-    validation, test = (lambda levels, w=w: outcome(read(w, _price(levels))) for w in worlds[1:])
+    expect = partial(_expect, trainer, result.params)
+    validation, test = (
+        lambda levels, w=w: outcome(expect(w.environment, _price(levels))) for w in worlds[1:]
+    )
     targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
     levels = bisect_to_budgets(lambda levels: validation(levels).cost.mean(axis=-1), targets)
     price = _price(levels[:, AROUND.index(1.0)])
@@ -84,7 +86,7 @@ def learn(
     return Learned(trainer, budget, params, result.history, validation(levels), test(levels))
 
 
-def _trained(trainer: PolicyTrainer, keys, world: TreeWorld, budgets) -> PPOResult:
+def _trained(trainer: PolicyTrainer, keys, world: World, budgets) -> PPOResult:
     """`trainer.train`, kept on disk: a run that was killed goes on with the next policy."""
     train = partial(trainer.train, budgets=budgets)
     treedef = jax.tree.structure(jax.eval_shape(train, keys, world))
@@ -103,34 +105,34 @@ def _price(levels: np.ndarray) -> Float[Array, "*S"]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _read(trainer: PolicyTrainer, params, world: TreeWorld, prices):
+def _expect(trainer: PolicyTrainer, params, environment: TreeEnvironment, prices):
     """Expected outcome [S, P, B] of each seed's policy at each of its prices [S, P]."""
     costs = jnp.asarray(CHUNK_ACTIONS.costs)[None, None]
 
     def one(params, prices):
-        logits = apply_policy(trainer.config.network, params, world.features).logits
-        return jax.vmap(lambda price: expected(world.tree, jax.nn.softmax(logits - price * costs)))(
-            prices
-        )
+        features = jnp.asarray(environment.features)
+        logits = apply_policy(trainer.config.network, params, features).logits
+
+        def at_price(price):
+            return environment.expected(jax.nn.softmax(logits - price * costs))
+
+        return jax.vmap(at_price)(prices)
 
     return jax.vmap(one)(params, prices)
 
 
-def run_with_hard_budget(learned: Learned, task: AllocationTask, part: Split) -> Episode:
-    """The stream read once by each seed's policy under a hard account: leaves [S, B, N].
+def run_with_hard_budget(learned: Learned, part: Split) -> Episode:
+    """The stream under each seed's policy with a hard account: leaves [S, B, N].
 
     Every unit pays in the budget, and nothing is taken that the account cannot pay.
     """
-    features = task.features(part)
-    return _run_with_hard_budget(
-        learned.trainer, learned.params, part.tree, features, learned.budget
-    )
+    return _run_with_hard_budget(learned.trainer, learned.params, part.environment, learned.budget)
 
 
 @partial(jax.jit, static_argnums=0)
-def _run_with_hard_budget(trainer: PolicyTrainer, params, tree, features, budget) -> Episode:
+def _run_with_hard_budget(trainer, params, environment: TreeEnvironment, budget) -> Episode:
     def one(params):
         policy = trainer.act(params, Account.open(budget))
-        return walk(tree, policy, key=jax.random.key(2), features=features)
+        return environment.run(policy, key=jax.random.key(2))
 
     return jax.vmap(one)(params)

@@ -1,8 +1,8 @@
-"""The oracle: the allocation that would have been best, known once every way has been read.
+"""The oracle: the allocation that would have been best, chosen once all have been evaluated.
 
 What a decision is worth shows on later units only, and depends on what is decided there, so the
-oracle chooses among whole allocations: all of them on short documents (`exhaustive`, from a tree),
-those that a beam finds on longer ones (`evaluation.beam`, a lower bound on the oracle's gain).
+oracle chooses among whole allocations: all of them on short documents (`Environment.allocations`),
+those that a beam finds on longer ones (`environment.beam`, a lower bound on the oracle's gain).
 Losses are nats a token, summed over units; costs are nominal, summed over units.
 Axes: W allocations, L prices; A, B, E, N as everywhere.
 """
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from ponderttt.environment.protocol import Found
-from ponderttt.environment.tree import Tree, enumerate_allocations, path_nodes, units_of
+from ponderttt.environment.protocol import Allocations
+from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.errors import InputError
 from ponderttt.policies.budget import bracket
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace
@@ -31,48 +31,20 @@ class Chosen(NamedTuple):
     """Nats (a token, a unit) that a unit of cost is worth at this budget."""
 
 
-def exhaustive(tree: Tree, actions: ActionSpace = CHUNK_ACTIONS) -> Found:
-    """Every allocation of every document."""
-    taken = enumerate_allocations(units_of(tree, actions), actions)
-    return _followed(tree, np.broadcast_to(taken, (len(tree.token_nll), *taken.shape)), actions)
-
-
-def one_step(tree: Tree, prices: Sequence[float], actions: ActionSpace = CHUNK_ACTIONS) -> Found:
+def one_step(environment: TreeEnvironment, prices: Sequence[float]) -> Allocations:
     """For each price, the allocation that always takes what is best for the next unit alone.
 
     What a bandit with perfect knowledge of one step would do: W = L.
     """
     if not len(prices) or min(prices) < 0:
         raise InputError(f"prices {list(prices)}: expected one or more, none below 0")
-    value = step_gains(tree, actions)[:, None] - np.multiply.outer(prices, actions.costs)[:, None]
-    best = value.argmax(axis=-1)  # B L E
-    units, count = units_of(tree, actions), len(actions.names)
-    taken = np.zeros((*best.shape[:2], units), int)
-    node = np.zeros(best.shape[:2], int)
-    for n in range(units - 1):
-        taken[..., n] = np.take_along_axis(best, node[..., None], axis=-1)[..., 0]
-        node = count * node + 1 + taken[..., n]
-    return _followed(tree, taken, actions)
-
-
-def step_gains(tree: Tree, actions: ActionSpace = CHUNK_ACTIONS) -> Float[np.ndarray, "B E A"]:
-    """What each action gains on the next unit over the cheapest one, at every node that decides.
-
-    Nats a token: full feedback, for training and for looking, which no policy has.
-    """
-    nll = np.asarray(tree.nll, float)[:, 1:].reshape(len(tree.token_nll), -1, len(actions.names))
-    return nll[..., :1] - nll
-
-
-def _followed(tree: Tree, taken: Int[np.ndarray, "B W N"], actions: ActionSpace) -> Found:
-    nll = np.asarray(tree.nll, float)
-    nodes = path_nodes(taken, len(actions.names))
-    loss = np.take_along_axis(nll[:, None], nodes, axis=-1).sum(axis=-1)
-    return Found(loss, np.asarray(actions.costs)[taken].sum(axis=-1), taken)
+    gains, costs = environment.node_gains("next"), environment.actions.costs
+    value = gains[:, None] - np.multiply.outer(prices, costs)[:, None]
+    return environment.follow(value.argmax(axis=-1))
 
 
 def at_budget(
-    found: Found, budget: float, units: int, actions: ActionSpace = CHUNK_ACTIONS
+    found: Allocations, budget: float, units: int, actions: ActionSpace = CHUNK_ACTIONS
 ) -> Chosen:
     """The oracle of a stream: the price, by bisection, at which the documents cost `budget` a unit.
 

@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.checks import Bounds, Count, Seed, check
 from ponderttt.data import get_tokenizer
 from ponderttt.environment.tree import MOST_UNITS, Tree, read_tree
-from ponderttt.environment.walk import features_at, walk
+from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.protocol import Adapter
+from ponderttt.models.decoder.hidden import Encoded
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.precision import Dtype
 from ponderttt.policies import FeatureExtractor, RandomPolicy
@@ -83,7 +84,9 @@ class AllocationConfig:
     train_documents: Count = 8
     """Rates are tuned and policies trained on these; half as many calibrate them."""
     test_documents: Count = 8
-    units: Annotated[int, Bounds(2, MOST_UNITS, why="every way through a document is read")] = 4
+    units: Annotated[
+        int, Bounds(2, MOST_UNITS, why="every allocation of a document is evaluated")
+    ] = 4
     """Units read of each document, 2 to 6; shorter documents are left out."""
     unit_size: Annotated[int, Bounds(2)] = 64
     budgets: tuple[float, ...] = (2.0, 3.125, 5.0)
@@ -112,11 +115,10 @@ class AllocationConfig:
 
 @dataclass(frozen=True)
 class Split:
-    """Documents of a stream in their order, read in every way."""
+    """Documents of a stream in their order, and the environment that policies act in."""
 
     texts: Texts
-    described: Float[np.ndarray, "B N E"]
-    tree: Tree
+    environment: TreeEnvironment
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -124,7 +126,7 @@ class Split:
 
 @dataclass(frozen=True)
 class AllocationTask:
-    """A stream, an adapter tuned for it, and the features' constants of its training documents."""
+    """A stream and an adapter tuned for it; features in units of its training documents."""
 
     stream: str
     adapter: Adapter
@@ -132,28 +134,21 @@ class AllocationTask:
     validation: Split
     test: Split
     tuned: pd.DataFrame
-    constants: FeatureExtractor
 
     @property
     def units(self) -> int:
         """Units of each document."""
-        return self.test.described.shape[1]
-
-    def features(self, part: Split, without: tuple[str, ...] = ()) -> Float[Array, "B E F"]:
-        """What a policy sees of every node of `part`'s tree, whatever its budget.
-
-        Standardised, the share of the budget that is left is the same for every budget.
-        """
-        return features_at(part.tree, self.constants.without(*without), part.described)
+        return self.test.environment.num_units
 
 
 def prepare(
     lm: TransformerLM, stream: str, *, train_documents: int, test_documents: int,
     units: int, unit_size: int, seed: int,
 ) -> AllocationTask:  # fmt: skip
-    """The setting of `stream`; documents of all its sources together, as many of each.
+    """The task of `stream`; documents of all its sources together, as many of each.
 
-    Half as many documents validate as train. Whatever was read before is taken from the cache.
+    Half as many documents validate as train. What was computed before is taken from the cache.
+    Standardised, the share of the budget that is left is the same feature for every budget.
     """
     load = partial(load_texts, lm, unit=unit_size, units=units, seed=seed)
     kinds = STREAMS[stream]
@@ -170,25 +165,30 @@ def prepare(
         np.asarray(training.corpus.documents.tokens),
         training.corpus.hidden[0],
     )
-    parts = {
-        split: _read(
-            lm, ready.adapter, table, texts.select(texts.round_robin()), f"{stream}, {split}"
-        )
-        for split, texts in (("training", training), ("validation", validation), ("test", test))
+    splits = {
+        name: texts.select(texts.round_robin())
+        for name, texts in (("training", training), ("validation", validation), ("test", test))
     }
-    return AllocationTask(
-        stream, ready.adapter, **parts, tuned=ready.table,
-        constants=_constants(parts["training"], seed),
-    )  # fmt: skip
+    trees = {
+        name: _grow(lm, ready.adapter, table, texts.corpus, f"{stream}, {name}")
+        for name, texts in splits.items()
+    }
+    constants = _constants(*trees["training"], seed)
+    parts = {
+        name: Split(texts, TreeEnvironment(tree, features_at(tree, constants, described)))
+        for (name, texts), (tree, described) in zip(splits.items(), trees.values(), strict=True)
+    }
+    return AllocationTask(stream, ready.adapter, **parts, tuned=ready.table)
 
 
-def _read(
-    lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str
-) -> Split:
-    corpus = texts.corpus
+def _grow(
+    lm: TransformerLM, adapter: Adapter, table: TokenTable, corpus: Encoded, label: str
+) -> tuple[Tree, Float[np.ndarray, "B N E"]]:
+    """The exhaustive tree of every document, and what is known of its text."""
     tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
     described, trees = [], []
-    for i in track(range(len(texts)), f"{label}: every way", len(texts)):
+    count = len(tokens)
+    for i in track(range(count), f"{label}: exhaustive tree", count):
         described.append(describe(table, tokens[i], mask[i], corpus.hidden[i], corpus.attention[i]))
         documents, hidden = corpus.batch(np.asarray([i]))
         key = fingerprint(
@@ -205,7 +205,7 @@ def _read(
 
         trees.append(cached("episodes", key, compute))
     tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
-    return Split(texts, np.stack(described), tree)
+    return tree, np.stack(described)
 
 
 def equiprobable_policy() -> RandomPolicy:
@@ -213,13 +213,11 @@ def equiprobable_policy() -> RandomPolicy:
     return RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
 
 
-def _constants(training: Split, seed: int) -> FeatureExtractor:
+def _constants(tree: Tree, described: Float[np.ndarray, "B N E"], seed: int) -> FeatureExtractor:
     """Of the training documents where each action is as likely."""
     raw = FeatureExtractor.raw(budget=1.0)
-    features = features_at(training.tree, raw, training.described)
-    episode = walk(
-        training.tree, equiprobable_policy(), key=jax.random.key(seed), features=features
-    )
+    environment = TreeEnvironment(tree, features_at(tree, raw, described))
+    episode = environment.run(equiprobable_policy(), key=jax.random.key(seed))
     seen = np.asarray(episode.features[:, :-1])
     return raw.fit(seen.reshape(-1, seen.shape[-1]))
 

@@ -6,21 +6,17 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linprog
 
-from ponderttt.allocation import oracle
 from ponderttt.allocation.calibration import (
     CURVE,
     Calibrated,
     Outcome,
-    always,
     best_first,
     decision_budget,
     expected_outcome,
+    uniform_gains,
 )
 from ponderttt.allocation.stream import AllocationTask, Split
-from ponderttt.policies import (
-    SchedulePolicy,
-    best_mix,
-)
+from ponderttt.policies import SchedulePolicy, best_mix
 from ponderttt.types import CHUNK_ACTIONS
 
 UPDATES = CHUNK_ACTIONS.names[1:]
@@ -30,11 +26,11 @@ def uninformed(task: AllocationTask, budgets: Sequence[float] = CURVE) -> list[C
     """What can be decided without looking at the text, at a cost that is known in advance.
 
     The best schedule mixes whole allocations, the same for every document, by the linear program on
-    the validation documents: nothing uninformed reads those better. The best mix draws each unit's
-    action alike, and "first" updates early; they are shown beside it. The one that reads the
-    validation documents best is the yardstick.
+    the validation documents: nothing uninformed loses less on those. The best mix draws each unit's
+    action alike, and "first" updates early; they are shown beside it. The one with the lowest loss
+    on the validation documents is the yardstick.
     """
-    gains, found, units = always(task.validation), [], task.units - 1
+    gains, found, units = uniform_gains(task.validation), [], task.units - 1
     parts = (task.validation, task.test)
     for budget, scheduled in zip(budgets, _scheduled(parts, budgets), strict=True):
         each = decision_budget(task, budget)
@@ -56,11 +52,11 @@ def uninformed(task: AllocationTask, budgets: Sequence[float] = CURVE) -> list[C
 def _scheduled(
     parts: tuple[Split, Split], budgets: Sequence[float], *, by_kind: bool = False
 ) -> Iterator[list[Outcome]]:
-    """The mixture of allocations that reads the first part best, on both parts, for each budget.
+    """The mixture of allocations with the least loss on the first part, on both, for each budget.
 
     One for all documents, or one for each kind of text, which costs less where updating gains less.
     """
-    found = [oracle.exhaustive(part.tree) for part in parts]
+    found = [part.environment.allocations() for part in parts]
     units = found[0].action.shape[-1]
     kinds = pd.Series(parts[0].texts.sources)
     loss = pd.DataFrame(np.asarray(found[0].loss) / units).groupby(kinds, sort=False).mean()
@@ -72,13 +68,17 @@ def _scheduled(
         loss = loss.mean().to_frame().T
     costs = np.asarray(found[0].cost)[0] / units
     steps = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(found[0].action[0])].mean(axis=-1)
-    count, ways = loss.shape
-    sums = np.vstack([np.kron(np.eye(count), np.ones(ways)), np.tile(costs, count) / count])
+    num_groups, num_allocations = loss.shape
+    each = np.kron(np.eye(num_groups), np.ones(num_allocations))
+    sums = np.vstack([each, np.tile(costs, num_groups) / num_groups])
     for budget in budgets:
         solution = linprog(
-            loss.to_numpy().ravel(), A_eq=sums, b_eq=[*np.ones(count), budget], bounds=(0.0, 1.0)
+            loss.to_numpy().ravel(),
+            A_eq=sums,
+            b_eq=[*np.ones(num_groups), budget],
+            bounds=(0.0, 1.0),
         )
-        share = solution.x.reshape(count, ways)
+        share = solution.x.reshape(num_groups, num_allocations)
         yield [
             Outcome(
                 np.sum(np.asarray(f.loss) / units * share[g], axis=1),

@@ -1,5 +1,6 @@
 """PPO: collection in one program, what features and policy add to it, and seeds side by side."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better
-from ponderttt.environment.rollout import rollout, views
+from ponderttt.environment.rollout import views
+from ponderttt.environment.text import LiveText
 from ponderttt.evaluation.flops import policy_flops, score_flops
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import adapt
@@ -30,7 +32,7 @@ def rows(options: Options) -> list[Row]:
     return [_decisions(), *_overhead(), _seeds()]
 
 
-def _world(lm: TransformerLM, count: int, units: int, length: int, rate: float) -> World:
+def _text(lm: TransformerLM, count: int, units: int, length: int, rate: float) -> LiveText:
     shape = (count, units, length)
     vocabulary = min(lm.config.vocab_size, 50_000)
     tokens = jax.random.randint(jax.random.key(0), shape, 0, vocabulary)
@@ -38,25 +40,23 @@ def _world(lm: TransformerLM, count: int, units: int, length: int, rate: float) 
     hidden = jax.random.normal(jax.random.key(1), (*shape, lm.config.width))
     described = jax.random.normal(jax.random.key(2), (count, units, len(DESCRIBED)))
     extractor = FeatureExtractor.raw(budget=3.0)
-    return World(
-        lm, NextToken(jnp.asarray(rate)), extractor, documents, hidden, described,
-        jnp.zeros((count, units)),
-    )  # fmt: skip
+    return LiveText(lm, NextToken(jnp.asarray(rate)), documents, hidden, extractor, described)
 
 
 def _decisions() -> Row:
     """The tiny model: a rollout in one program, against the same stepped from Python."""
     count, units, length = 8, 8, 16
-    world = _world(TransformerLM.from_pretrained("tiny"), count, units, length, 0.1)
+    text = _text(TransformerLM.from_pretrained("tiny"), count, units, length, 0.1)
+    world = World(text, jnp.zeros((count, units)))
     trainer = PolicyTrainer(PPOConfig(), documents=count)
     params = init_policy(PolicyNetworkConfig(), jax.random.key(0))
     together = jax.jit(partial(collect, trainer))
-    lm, adapter = world.lm, world.adapter
+    lm, adapter = text.lm, text.adapter
 
     @jax.jit
     def view_of(document, n):
-        tokens, mask = world.documents.tokens[document], world.documents.mask[document]
-        return views(lm, adapter, tokens, mask, world.hidden[document], length)(n)
+        tokens, mask = text.documents.tokens[document], text.documents.mask[document]
+        return views(lm, adapter, tokens, mask, text.hidden[document], length)(n)
 
     score = jax.jit(lambda fast, v: token_losses(lm, adapter.hidden(lm, fast, v), v.tokens))
     choose = jax.jit(lambda x: jnp.argmax(log_policy(PolicyNetworkConfig(), params, x)))
@@ -95,27 +95,25 @@ def _decisions() -> Row:
 def _overhead() -> list[Row]:
     """SmolLM2's shape: the same actions with and without features, policy and entropies."""
     units, length = 8, 256
-    world = _world(TransformerLM.random(llama.smollm2_135m()), 1, units, length, 0.0)
+    text = _text(TransformerLM.random(llama.smollm2_135m()), 1, units, length, 0.0)
+    bare_text = replace(text, extractor=None, described=None)
     policy = ActorCritic(init_policy(PolicyNetworkConfig(), jax.random.key(0)))
-    read = partial(
-        rollout, world.lm, world.adapter,
-        key=jax.random.key(4), dispatch="switch", hidden=world.hidden,
-    )  # fmt: skip
+    key = jax.random.key(4)
 
     def decided():
-        return read(policy, world.documents, extractor=world.extractor, described=world.described)
+        return text.run(policy, key=key)
 
     taken = np.asarray(decided().action[0])
     schedule = SchedulePolicy(jnp.eye(len(CHUNK_ACTIONS.names))[taken])
 
     def bare():
-        return read(schedule, world.documents).nll
+        return bare_text.run(schedule, key=key).nll
 
     times = interleaved(
         {"decided": seconds(lambda: decided().nll), "bare": seconds(bare)}, repeats=5
     )
     flops = policy_flops(32, 64, 2, len(CHUNK_ACTIONS.names))
-    unit = length * score_flops(world.lm.config)
+    unit = length * score_flops(text.lm.config)
     return [
         lower_is_better(
             f"PPO collection, SmolLM2-135M's shape, {units} units of {length}", times["decided"],

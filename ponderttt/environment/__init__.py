@@ -1,1 +1,1 @@
-"""What a policy acts in: live text, or every allocation of short documents."""
+"""What a policy acts in: live text, or the exhaustive tree of a short document's allocations."""

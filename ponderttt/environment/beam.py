@@ -1,4 +1,4 @@
-"""A beam over allocations, for documents of which not every way can be read.
+"""A beam over allocations, for documents that have too many to evaluate them all.
 
 The tree of actions is searched level by level: what two allocations have in common is computed
 once, and all actions of a unit share one descent.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ponderttt.environment.protocol import Found
+from ponderttt.environment.protocol import Allocations
 from ponderttt.environment.rollout import views
 from ponderttt.environment.tree import descents
 from ponderttt.errors import InputError
@@ -43,7 +43,7 @@ def search(
     actions: ActionSpace = CHUNK_ACTIONS,
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
     chunk: int | None = None,
-) -> Found:
+) -> Allocations:
     """The allocations with the least `loss + price * cost` that a beam finds, for each price.
 
     Each of `prices` keeps the `width` best so far at every unit, which may miss the best: the gain
@@ -66,7 +66,7 @@ def search(
 
 
 @jax.jit(static_argnames=("width", "actions", "chunk"))
-def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) -> Found:
+def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) -> Allocations:
     def document(inputs):
         tokens, mask, states = inputs
         view_of = views(lm, adapter, tokens, mask, states, chunk)
@@ -89,7 +89,7 @@ def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) ->
         if unit < length - 1:
             level, _ = jax.lax.scan(advance, level, jnp.arange(unit, length - 1))
         last = jnp.where(jnp.any(mask[-1]), actions.costs[0], 0.0)
-        return Found(level.loss, level.cost + last, level.action)
+        return Allocations(level.loss, level.cost + last, level.action)
 
     return jax.lax.map(document, (documents.tokens, documents.mask, hidden))
 

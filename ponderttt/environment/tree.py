@@ -1,12 +1,8 @@
-"""Every way through short documents, read once.
+"""The exhaustive tree of allocations: every allocation of short documents, evaluated.
 
 What a unit loses depends on the actions before it, of which N units of A actions have A^(N-1).
-What two ways have in common is read once, and all actions of a unit share one descent. Equal to
-`rollout`, except that nothing is decided about the last unit: no later one could gain by it, and it
-takes the cheapest action.
-
-Nodes lie as in a heap: the document's first unit is node 0, and action a at node m leads to node
-A m + 1 + a. Axes: M nodes, E those with a decision; A, B, N, U, F as everywhere.
+A common prefix is computed once, and all actions of a unit share one descent. Nodes lie as
+`protocol` says. Axes: M nodes, E those with a decision; A, B, N, U, F as everywhere.
 """
 
 from functools import partial
@@ -28,12 +24,12 @@ from ponderttt.policies.features import DESCRIBED
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, Observation, masked_mean
 
 MOST_UNITS = 6
-"""Longer documents have too many ways."""
+"""Longer documents have too many allocations."""
 NODES_AT_ONCE = 16
 
 
 class Tree(NamedTuple):
-    """What every way through each document finds; losses in nats, costs nominal."""
+    """What each document loses and shows at every node; losses in nats, costs nominal."""
 
     token_nll: Float[Array, "B M U"]
     inner_loss: Float[Array, "B M"]
@@ -67,7 +63,7 @@ def enumerate_allocations(
 ) -> Int[np.ndarray, "W N"]:
     """Every allocation, in the order of the last unit's nodes; the last action is the cheapest.
 
-    >>> ways(3)[[0, 1, 4, 15]].tolist()
+    >>> enumerate_allocations(3)[[0, 1, 4, 15]].tolist()
     [[0, 0, 0], [0, 1, 0], [1, 0, 0], [3, 3, 0]]
     """
     count = len(actions.names)
@@ -93,12 +89,12 @@ def read_tree(
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
     chunk: int | None = None,
 ) -> Tree:
-    """Read full documents of 2 to 6 units in every way."""
+    """Evaluate every allocation of full documents of 2 to 6 units."""
     b, n, u = documents.tokens.shape
     if not 2 <= n <= MOST_UNITS:
         raise InputError(
-            f"documents of {n} units have {len(actions.names)}^{n - 1} ways: expected 2 to "
-            f"{MOST_UNITS} units"
+            f"documents of {n} units have {len(actions.names)}^{n - 1} allocations: expected 2 "
+            f"to {MOST_UNITS} units"
         )
     if not np.asarray(documents.mask).all():
         raise InputError("a tree is read of full documents: expected no padding")
@@ -129,7 +125,7 @@ def descents(lm, adapter, fast, view, actions: ActionSpace) -> tuple[Any, Float[
 
 
 class _Nodes(NamedTuple):
-    """The ways that are open at a unit."""
+    """The prefixes of allocations that end at a unit."""
 
     fast: Any
     memory: Any

@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,10 +116,10 @@ def _world(lm, config: TrainPolicyConfig):
     import numpy as np
 
     from ponderttt.data import get_tokenizer, load_documents
-    from ponderttt.environment.rollout import rollout
+    from ponderttt.environment.text import LiveText
     from ponderttt.models.adapters.next_token import NextToken
     from ponderttt.models.decoder.hidden import cached_states
-    from ponderttt.policies import FeatureExtractor, RandomPolicy, UniformPolicy
+    from ponderttt.policies import FeatureExtractor, RandomPolicy
     from ponderttt.policies.features import TokenTable, describe
     from ponderttt.training.policy_trainer import World
 
@@ -150,16 +150,11 @@ def _world(lm, config: TrainPolicyConfig):
     adapter = NextToken(jnp.asarray(config.rate), jnp.asarray(config.clip))
     raw = FeatureExtractor.raw(budget=config.budget)
 
-    def read(policy):
-        return rollout(
-            lm, adapter, policy, documents, key=jax.random.key(0), dispatch="switch",
-            hidden=hidden, extractor=raw, described=described,
-        )  # fmt: skip
-
-    even = read(RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names))))
-    extractor = raw.fit(np.asarray(even.features).reshape(-1, even.features.shape[-1]))
-    skip = read(UniformPolicy("SKIP")).nll
-    return World(lm, adapter, extractor, documents, hidden, described, skip)
+    text = LiveText(lm, adapter, documents, hidden, raw, described)
+    mix = RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
+    features = np.asarray(text.run(mix, key=jax.random.key(0)).features)
+    extractor = raw.fit(features.reshape(-1, features.shape[-1]))
+    return World.of(replace(text, extractor=extractor))
 
 
 def _train(config: TrainPolicyConfig, trainer, world):
@@ -205,7 +200,7 @@ def _save(config: TrainPolicyConfig, folder: Path, trainer, world, result) -> No
 
     for s, seed in enumerate(config.seeds):
         path = folder / f"policy-{seed}.safetensors"
-        save_policy(path, trainer.policy(result, s), world.extractor)
+        save_policy(path, trainer.policy(result, s), world.environment.extractor)
 
 
 if __name__ == "__main__":

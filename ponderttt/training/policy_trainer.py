@@ -5,11 +5,10 @@ than it would have, had the document never been learned from; the last unit earn
 Axes: S seeds, M documents to draw from; B of them are read in an iteration.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,47 +16,35 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ponderttt.checks import Count, NonNegative, check
-from ponderttt.environment.rollout import rollout
-from ponderttt.environment.tree import Tree, enumerate_allocations, path_nodes, units_of
-from ponderttt.environment.walk import node_units, walk
+from ponderttt.environment.text import LiveText
+from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.errors import InputError
-from ponderttt.inner.descent import Dispatch
-from ponderttt.models.adapters.protocol import Adapter
-from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.policy_network import policy_graph
+from ponderttt.policies import UniformPolicy
 from ponderttt.policies.actor_critic import Account, ActorCritic
-from ponderttt.policies.features import FeatureExtractor
 from ponderttt.training.gae import Trajectories
 from ponderttt.training.ppo import PIDLagrangianPPO, PPOConfig, PPOResult
-from ponderttt.types import Documents
 
 
 class World(NamedTuple):
-    """What decisions are taken in: a model, an adapter and documents to draw from."""
+    """What decisions are taken in, and what the same documents lose where nothing is learned."""
 
-    lm: TransformerLM
-    adapter: Adapter
-    extractor: FeatureExtractor
-    documents: Documents
-    hidden: Float[Array, "M N U D"]
-    described: Float[Array, "M N E"]
+    environment: LiveText | TreeEnvironment
     skip_nll: Float[Array, "M N"]
-    """Loss of each unit where the document is never learned from."""
 
-
-class TreeWorld(NamedTuple):
-    """Documents that have been read in every way: decisions in them cost nothing but themselves."""
-
-    tree: Tree
-    features: Float[Array, "M E F"]
+    @classmethod
+    def of(cls, environment: LiveText | TreeEnvironment) -> Self:
+        """With the losses of reading all documents without an update."""
+        return cls(environment, environment.run(UniformPolicy("SKIP"), key=jax.random.key(0)).nll)
 
 
 @dataclass(frozen=True)
 class PolicyTrainer:
     """Trains one policy a key, all in one jitted program; nothing is stepped from Python.
 
-    `switch` runs the steps that are taken and no others, one document and one seed after another;
-    `masked` reads them side by side and pays the most steps everywhere: for accelerators.
+    Live text dispatched by `switch` runs the steps that are taken and no others, one document and
+    one seed after another; `masked` reads them side by side, pays the most steps everywhere, and is
+    for accelerators.
 
     >>> PolicyTrainer(PPOConfig(iterations=3, budget=3.125)).documents
     16
@@ -65,8 +52,7 @@ class PolicyTrainer:
 
     config: PPOConfig
     documents: Count = 16
-    """Documents an iteration, drawn without replacement; of trees, in turns."""
-    dispatch: Dispatch = "switch"
+    """Documents an iteration, drawn without replacement; from trees, round robin."""
     jitter: NonNegative = 0.0
     """Standard deviation of the noise on the features that are seen in trees while training.
 
@@ -80,7 +66,7 @@ class PolicyTrainer:
     def train(
         self,
         keys: PRNGKeyArray,
-        world: World | TreeWorld,
+        world: World,
         *,
         budgets: Float[Array, "S"] | None = None,
         tick: Callable[[], None] | None = None,
@@ -88,13 +74,21 @@ class PolicyTrainer:
         """Policies for `keys` [S], leaves [S, ...]; `budgets` stand in for the configuration's.
 
         `tick` is called once for each rollout that has been collected. In a tree nothing is decided
-        about the last unit: budgets are those of the units before it.
+        about the last unit: budgets are those of the units before it. More documents an iteration
+        than live text has, or jitter on it, are an `InputError`.
         """
-        count = 0 if isinstance(world, TreeWorld) else world.documents.tokens.shape[0]
-        if self.documents > count > 0:
-            raise InputError(
-                f"{self.documents} documents an iteration: expected at most the {count} there are"
-            )
+        count = world.environment.num_documents
+        if isinstance(world.environment, LiveText):
+            if self.documents > count:
+                raise InputError(
+                    f"{self.documents} documents an iteration: expected at most the {count} there "
+                    "are"
+                )
+            if self.jitter:
+                raise InputError(
+                    f"jitter is {self.jitter:g} on live text, whose features are made while it is "
+                    "read: expected 0, or a tree"
+                )
         if budgets is None:
             budgets = jnp.full(keys.shape, self.config.budget)
         return _train(self, tick, keys, world, budgets)
@@ -120,14 +114,13 @@ class PolicyTrainer:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _train(trainer: PolicyTrainer, tick, keys, world, budgets) -> PPOResult:
-    from_tree = isinstance(world, TreeWorld)
-
     def read(params, draw, world):
         if tick is not None:
             jax.debug.callback(tick)
-        return (collect_from_tree if from_tree else collect)(trainer, params, draw, world)
+        return collect(trainer, params, draw, world)
 
-    if trainer.dispatch == "switch" and not from_tree:
+    environment = world.environment
+    if isinstance(environment, LiveText) and environment.dispatch == "switch":
         # A vmapped switch would run every branch: seeds take turns at reading, and only there.
         read = jax.custom_batching.sequential_vmap(read)
 
@@ -140,45 +133,19 @@ def _train(trainer: PolicyTrainer, tick, keys, world, budgets) -> PPOResult:
 
 
 def collect(trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: World) -> Trajectories:
-    """Some documents read by the policy with these parameters."""
-    draw, read = jax.random.split(key)
-    count = world.documents.tokens.shape[0]
-    index = jax.random.permutation(draw, count)[: trainer.documents]
-    episode = rollout(
-        world.lm, world.adapter, trainer.act(params), world.documents.select(index),
-        key=read, dispatch=trainer.dispatch, hidden=world.hidden[index],
-        extractor=world.extractor, described=world.described[index],
-    )  # fmt: skip
-    gain = world.skip_nll[index][:, 1:] - episode.nll[:, 1:]
-    return Trajectories(
-        features=episode.features,
-        action=episode.action,
-        reward=jnp.pad(gain, ((0, 0), (0, 1))),
-        cost=episode.cost,
-        mask=jnp.any(episode.mask, axis=-1),
-    )
-
-
-def collect_from_tree(
-    trainer: PolicyTrainer, params: Any, key: PRNGKeyArray, world: TreeWorld
-) -> Trajectories:
-    """Some documents walked through by the policy with these parameters; units with a decision."""
-    draw, read, noise = jax.random.split(key, 3)
-    count = world.features.shape[0]
+    """Some documents under the policy with these parameters: the decisions that bind."""
+    draw, act, noise = jax.random.split(key, 3)
+    count = world.environment.num_documents
     turns = jax.random.split(draw, -(-trainer.documents // count))
     order = jnp.concatenate([jax.random.permutation(turn, count) for turn in turns])
-    tree, features = jax.tree.map(lambda x: x[order[: trainer.documents]], tuple(world))
-    if trainer.jitter:
-        # One draw a unit is enough, for one of its nodes is met; drawn flat, for several axes
-        # compile slowly on a CPU.
-        unit = node_units(units_of(tree))
-        shape = (trainer.documents, unit[-1] + 1, features.shape[-1])
-        flat = jax.random.normal(noise, (math.prod(shape),))
-        features = features + trainer.jitter * flat.reshape(shape)[:, unit]
-    episode = walk(tree, trainer.act(params), key=read, features=features)
-    never = path_nodes(enumerate_allocations(units_of(tree))[:1])[0]
-    reward = tree.nll[:, never[1:]] - episode.nll[:, 1:]
+    index = order[: trainer.documents]
+    environment = world.environment.select(index)
+    if trainer.jitter and isinstance(environment, TreeEnvironment):
+        environment = environment.with_noise(noise, trainer.jitter)
+    episode = environment.run(trainer.act(params), key=act)
+    gain = jnp.pad(world.skip_nll[index][:, 1:] - episode.nll[:, 1:], ((0, 0), (0, 1)))
+    binding = slice(None, environment.num_decisions)
     return Trajectories(
-        episode.features[:, :-1], episode.action[:, :-1], reward, episode.cost[:, :-1],
-        jnp.ones(reward.shape, bool),
+        episode.features[:, binding], episode.action[:, binding], gain[:, binding],
+        episode.cost[:, binding], jnp.any(episode.mask, axis=-1)[:, binding],
     )  # fmt: skip

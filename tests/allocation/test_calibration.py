@@ -8,14 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ponderttt.allocation import calibration as contest
-from ponderttt.allocation import candidates as methods
 from ponderttt.allocation import equal_cost
-from ponderttt.allocation import learned as learning
-from ponderttt.allocation.calibration import Outcome, bisect_to_budgets, decision_budget, evaluate
+from ponderttt.allocation.calibration import (
+    Outcome,
+    best_first,
+    bisect_to_budgets,
+    calibrate,
+    decision_budget,
+    evaluate,
+)
+from ponderttt.allocation.candidates import BANDIT, GATE, SIGNALS, decision_episode
+from ponderttt.allocation.learned import learn, run_with_hard_budget
 from ponderttt.allocation.stream import AllocationConfig
+from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.tree import enumerate_allocations, path_nodes
-from ponderttt.environment.walk import walk
 from ponderttt.experiments.gating.tables import SHARE, drift
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, tables
 from ponderttt.models.decoder.lm import TransformerLM
@@ -31,14 +37,14 @@ def task():
     return next(config.tasks(TransformerLM.from_pretrained("tiny")))
 
 
-def test_what_is_played_is_read_off_the_tree(task):
-    part, everything = task.test, enumerate_allocations(task.units)
-    nll = np.asarray(part.tree.nll, float)[:, path_nodes(everything)].mean(axis=-1)
+def test_policies_are_evaluated_by_lookup_in_the_tree(task):
+    part, taken = task.test, enumerate_allocations(task.units)
+    nll = np.asarray(part.environment.tree.nll, float)[:, path_nodes(taken)].mean(axis=-1)
     for w in (0, 21, 63):
-        outcome = evaluate(part, SchedulePolicy(jnp.eye(4)[everything[w]]))
+        outcome = evaluate(part, SchedulePolicy(jnp.eye(4)[taken[w]]))
         np.testing.assert_allclose(outcome.loss, nll[:, w], rtol=1e-5)
-        np.testing.assert_allclose(outcome.cost, COSTS[everything[w]].mean())
-        np.testing.assert_allclose(outcome.steps, STEPS[everything[w]].mean())
+        np.testing.assert_allclose(outcome.cost, COSTS[taken[w]].mean())
+        np.testing.assert_allclose(outcome.steps, STEPS[taken[w]].mean())
     always = evaluate(part, UniformPolicy("UPDATE_2"))
     np.testing.assert_allclose(always.cost, (3 * 5 + 1) / 4)
 
@@ -47,21 +53,21 @@ def test_the_uninformed_cost_what_they_should(task):
     """The last unit is never paid for."""
     budgets = (1.5, 2.0, 3.125, 5.0)
     assert decision_budget(task, 3.125) == pytest.approx((4 * 3.125 - 1) / 3)
-    for each in methods.uninformed(task, budgets):
+    for each in uninformed(task, budgets):
         for outcome in (each.test, each.validation):
             np.testing.assert_allclose(outcome.cost, each.budget, rtol=1e-5)
-    chosen = equal_cost.curves(methods.uninformed(task, budgets))["control"]
+    chosen = equal_cost.curves(uninformed(task, budgets))["control"]
     assert len(chosen.cost) == len(budgets)
 
 
-def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(task):
+def test_nothing_uninformed_has_lower_validation_loss_than_the_best_schedule(task):
     """Any mixture of allocations that is the same for every document is a point of the program."""
     part, rng = task.validation, np.random.default_rng(0)
-    everything = enumerate_allocations(task.units)
-    nll = np.asarray(part.tree.nll, float)[:, path_nodes(everything)].mean(axis=(0, 2))
-    cost = COSTS[everything].mean(axis=1)
+    taken = enumerate_allocations(task.units)
+    nll = np.asarray(part.environment.tree.nll, float)[:, path_nodes(taken)].mean(axis=(0, 2))
+    cost = COSTS[taken].mean(axis=1)
     for budget in (2.0, 5.0):
-        found = [f for f in methods.uninformed(task, (budget,)) if f.budget == budget]
+        found = [f for f in uninformed(task, (budget,)) if f.budget == budget]
         best = next(f for f in found if f.candidate == "best schedule").validation.loss.mean()
         assert all(best <= other.validation.loss.mean() + 1e-6 for other in found)
         low, high = np.flatnonzero(cost <= budget), np.flatnonzero(cost > budget)
@@ -73,20 +79,18 @@ def test_nothing_uninformed_reads_validation_better_than_the_best_schedule(task)
 
 def test_nothing_is_chosen_by_test_documents(task, monkeypatch, tmp_path):
     """Other test documents: the same candidates, at the same validation cost and loss."""
-    worse = replace(task.test, tree=jax.tree.map(lambda x: x[::-1] + 1.0, task.test.tree))
-    other = replace(task, test=worse)
-    for method in (methods.GATE, methods.BANDIT):
-        one, two = (
-            contest.best_first(s, contest.calibrate(s, method, (1.5, 2.0))) for s in (task, other)
-        )
+    worse = jax.tree.map(lambda x: x[::-1] + 1.0, task.test.environment)
+    other = replace(task, test=replace(task.test, environment=worse))
+    for family in (GATE, BANDIT):
+        one, two = (best_first(s, calibrate(s, family, (1.5, 2.0))) for s in (task, other))
         for a, b in zip(one, two, strict=True):
             assert a.candidate == b.candidate
             np.testing.assert_array_equal(a.validation.loss, b.validation.loss)
             assert not np.array_equal(a.test.loss, b.test.loss)
     config = PPOPolicyConfig(streams=("python",))
-    one = learning.learn(task, 2.0, config.learning)
+    one = learn(task, 2.0, config.learning)
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))  # learned anew, not read back
-    two = learning.learn(other, 2.0, config.learning)
+    two = learn(other, 2.0, config.learning)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -107,14 +111,14 @@ def test_budgets_are_met_by_bisection():
     assert 1 + np.floor(4 * steps[0]) == 2
 
 
-@pytest.mark.parametrize("method", [*methods.SIGNALS, methods.BANDIT], ids=lambda m: m.name)
-def test_every_method_is_calibrated_on_validation_documents(task, method):
+@pytest.mark.parametrize("family", [*SIGNALS, BANDIT], ids=lambda f: f.name)
+def test_every_method_is_calibrated_on_validation_documents(task, family):
     budgets = (1.5, 2.0)
-    found = contest.best_first(task, contest.calibrate(task, method, budgets))
+    found = best_first(task, calibrate(task, family, budgets))
     for budget in budgets:
         best = next(each for each in found if each.budget == budget)
         # Nine units with a decision: one more update of a gate moves the mean cost by up to 0.92.
-        if method.name != "gradient norm":  # it cannot cost so little
+        if family.name != "gradient norm":  # it cannot cost so little
             assert best.validation.cost.mean() == pytest.approx(budget, abs=0.46)
         assert best.test.loss.shape == (3,)
     rows = equal_cost.points(found, task)
@@ -122,8 +126,8 @@ def test_every_method_is_calibrated_on_validation_documents(task, method):
 
 
 def test_returns_are_gains_when_skip_follows(task):
-    tree = task.test.tree
-    found, nll = methods.skip_continuation_gains(tree), np.asarray(tree.nll, float)
+    environment = task.test.environment
+    found, nll = environment.node_gains("rest"), np.asarray(environment.tree.nll, float)
     for before, a in itertools.product([(), (1,), (3, 2)], (1, 3)):
         node = 0
         for action in before:
@@ -137,7 +141,7 @@ def test_returns_are_gains_when_skip_follows(task):
 
 def test_the_gap_is_0_for_the_control_and_1_for_the_oracle(task):
     budgets = (2.0, 3.125)
-    curves = equal_cost.curves(methods.uninformed(task))
+    curves = equal_cost.curves(uninformed(task))
     found = equal_cost.interpolate(curves, budgets)
     table = equal_cost.documents(task, found | {"twin": found["control"]}, curves["control"])
     gaps = equal_cost.gaps(table, seed=0).set_index(["method", "budget"])["share"]
@@ -159,35 +163,35 @@ def test_a_cost_curve_is_read_between_its_points():
 
 def test_learned_policies_are_calibrated_and_never_overdraw(task):
     config = PPOPolicyConfig(streams=("python",))
-    learned = learning.learn(task, 2.0, config.learning)
+    learned = learn(task, 2.0, config.learning)
     here = learned.validation.cost[:, tables.HERE].mean(axis=-1)
     np.testing.assert_allclose(here, 2.0, rtol=0.05)
     assert (np.diff(learned.validation.cost.mean(axis=-1), axis=1) > 0).all()
     for account in (1.2, 2.0, 6.0):
-        episode = learning.run_with_hard_budget(learned._replace(budget=account), task, task.test)
+        episode = run_with_hard_budget(learned._replace(budget=account), task.test)
         spent = np.cumsum(np.asarray(episode.cost).reshape(2, -1), axis=1)
         assert (spent <= account * np.arange(1, spent.shape[1] + 1) + 1e-3).all()
 
 
 def test_the_same_seed_learns_the_same_and_only_once(task, monkeypatch, tmp_path):
     config = PPOPolicyConfig(streams=("python",))
-    one = learning.learn(task, 2.0, config.learning)
+    one = learn(task, 2.0, config.learning)
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))
-    learned, read_back = (learning.learn(task, 2.0, config.learning) for _ in range(2))
+    learned, read_back = (learn(task, 2.0, config.learning) for _ in range(2))
     assert len(list((tmp_path / "episodes").iterdir())) == 1
     for other in (learned, read_back):
         found = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
         for a, b in found:
             np.testing.assert_array_equal(a, b)
-    blind = learning.learn(task, 2.0, config.learning, without=("text",))
+    blind = learn(task, 2.0, config.learning, without=("text",))
     assert not np.allclose(one.history.entropy, blind.history.entropy)
 
 
 def test_the_drift_table_holds_the_thresholds_that_decided(task):
     """Against the gate's rule written out over every unit of every document, the last one too."""
-    losses = np.asarray(methods.decision_episode(task.validation).inner_loss)
+    losses = np.asarray(decision_episode(task.validation).inner_loss)
     gate = EMAGate.calibrate(losses, target=SHARE)
-    episode = walk(task.test.tree, gate, key=jax.random.key(0))
+    episode = task.test.environment.run(gate, key=jax.random.key(0))
     table = drift(task)
     tau, share = float(gate.threshold), SHARE
     for i in range(len(task.test)):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from ponderttt.allocation.oracle import at_budget, exhaustive, one_step, separable_gain, step_gains
+from ponderttt.allocation.oracle import at_budget, one_step, separable_gain
 from ponderttt.environment.beam import search
 from ponderttt.environment.rollout import rollout
 from ponderttt.environment.tree import read_tree
+from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.lm import TransformerLM
@@ -38,18 +39,18 @@ def text(batch=2, n=N, seed=0, full=False):
     return Documents(tokens, mask, np.asarray(256))
 
 
-def read(lm, documents, ways):
-    """Losses and costs [B] of the allocation `ways` [N], by the rollout."""
-    policy = SchedulePolicy(jnp.eye(4)[np.asarray(ways)])
+def read(lm, documents, taken):
+    """Losses and costs [B] of the allocation `taken` [N], by the rollout."""
+    policy = SchedulePolicy(jnp.eye(4)[np.asarray(taken)])
     episode = rollout(lm, ADAPTER, policy, documents, key=KEY)
     return np.asarray(episode.token_nll).sum((1, 2)) / U, np.asarray(episode.cost).sum(1)
 
 
 def read_all(lm, documents):
     """Every allocation of three units that decide, read one by one."""
-    ways = [(*way, 0) for way in itertools.product(range(4), repeat=N - 1)]
-    losses, costs = zip(*(read(lm, documents, way) for way in ways), strict=True)
-    return documents, np.asarray(ways), np.stack(losses, 1), np.stack(costs, 1)
+    taken = [(*actions, 0) for actions in itertools.product(range(4), repeat=N - 1)]
+    losses, costs = zip(*(read(lm, documents, actions) for actions in taken), strict=True)
+    return documents, np.asarray(taken), np.stack(losses, 1), np.stack(costs, 1)
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +60,14 @@ def full(lm):
 
 @pytest.fixture(scope="module")
 def tree(lm, full):
-    return read_tree(lm, ADAPTER, full[0])
+    return TreeEnvironment(read_tree(lm, ADAPTER, full[0]))
 
 
 def test_the_tree_holds_every_allocation(full, tree):
-    _, ways, losses, costs = full
-    found = exhaustive(tree)
+    _, taken, losses, costs = full
+    found = tree.allocations()
     for b in range(2):
-        np.testing.assert_array_equal(found.action[b], ways)
+        np.testing.assert_array_equal(found.action[b], taken)
     np.testing.assert_allclose(found.loss, losses, rtol=1e-4)
     np.testing.assert_allclose(found.cost, costs)
 
@@ -92,10 +93,10 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
     prices = (0.0, 0.002, 0.02)
     together = search(lm, ADAPTER, documents, prices=prices, width=4)
     assert together.loss.shape == (2, 16)
-    for way in np.asarray(together.action):
-        assert len({tuple(row) for row in way}) == 16
+    for actions in np.asarray(together.action):
+        assert len({tuple(row) for row in actions}) == 16
         for a in range(4):
-            assert (way == [*[a] * 6, 0]).all(axis=1).any()
+            assert (actions == [*[a] * 6, 0]).all(axis=1).any()
     for price in prices:
         alone = search(lm, ADAPTER, documents, prices=(price,), width=4)
         one, all_ = (np.asarray(f.loss + price * f.cost).min(axis=1) for f in (alone, together))
@@ -107,16 +108,16 @@ def test_prices_share_a_beam_and_lose_nothing_by_it(lm):
 
 
 def test_one_step_ahead_is_the_best_for_the_next_unit(full, tree):
-    """Among the ways that agree so far, what loses least on the next unit, price included."""
-    _, ways, losses, costs = full
+    """Among allocations that agree so far, what loses least on the next unit, price included."""
+    _, taken, losses, costs = full
     prices = (0.0, 0.01)
-    found, gains = one_step(tree, prices), step_gains(tree)
-    everywhere = exhaustive(tree)
+    found, gains = one_step(tree, prices), tree.node_gains("next")
+    everywhere = tree.allocations()
     for b, (i, price) in itertools.product(range(2), enumerate(prices)):
-        way = found.action[b, i]
-        assert way[0] == np.argmax(gains[b, 0] - price * COSTS)
-        assert way[1] == np.argmax(gains[b, 1 + way[0]] - price * COSTS)
-        row = np.flatnonzero((ways == way).all(axis=1))[0]
+        actions = found.action[b, i]
+        assert actions[0] == np.argmax(gains[b, 0] - price * COSTS)
+        assert actions[1] == np.argmax(gains[b, 1 + actions[0]] - price * COSTS)
+        row = np.flatnonzero((taken == actions).all(axis=1))[0]
         np.testing.assert_allclose(found.loss[b, i], losses[b, row], rtol=1e-4)
         assert found.cost[b, i] == costs[b, row]
         best = (everywhere.loss[b] + price * everywhere.cost[b]).min()
@@ -127,7 +128,7 @@ def test_one_step_ahead_is_the_best_for_the_next_unit(full, tree):
 def test_the_budget_is_met_at_the_best_mixture(full, tree, budget):
     """Against the linear program over all allocations of both documents."""
     _, _, losses, costs = full
-    chosen = at_budget(exhaustive(tree), budget, N)
+    chosen = at_budget(tree.allocations(), budget, N)
     solution = linprog(
         losses.reshape(-1),
         A_ub=[costs.reshape(-1)], b_ub=[2 * N * budget],
@@ -139,15 +140,15 @@ def test_the_budget_is_met_at_the_best_mixture(full, tree, budget):
 
 
 def test_step_gains_are_rollouts_that_differ_in_one_action(lm, full, tree):
-    documents, gains = full[0], step_gains(tree)
+    documents, gains = full[0], tree.node_gains("next")
     assert gains.shape == (2, 21, 4) and not gains[..., 0].any()
     for b, before, a in [(0, (), 1), (0, (1,), 3), (1, (2, 0), 2), (1, (3, 3), 1)]:
         node, loss = 0, []
         for action in before:
             node = 4 * node + 1 + action
         for action in (0, a):
-            way = [*before, action, 0, 0, 0][:N]
-            policy = SchedulePolicy(jnp.eye(4)[np.asarray(way)])
+            actions = [*before, action, 0, 0, 0][:N]
+            policy = SchedulePolicy(jnp.eye(4)[np.asarray(actions)])
             nll = np.asarray(rollout(lm, ADAPTER, policy, documents, key=KEY).token_nll)
             loss.append(float(nll[b, len(before) + 1].sum()) / U)
         np.testing.assert_allclose(gains[b, node, a], loss[0] - loss[1], atol=2e-5)
@@ -178,4 +179,4 @@ def test_a_search_that_cannot_be_is_refused(lm, tree, how, said):
     with pytest.raises(InputError, match="none below 0"):
         one_step(tree, (-1.0,))
     with pytest.raises(InputError, match="infeasible: the least feasible one is 1"):
-        at_budget(exhaustive(tree), 0.5, N)
+        at_budget(tree.allocations(), 0.5, N)

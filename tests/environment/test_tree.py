@@ -1,4 +1,4 @@
-"""The tree of all ways against the rollout that reads one."""
+"""The exhaustive tree against rollouts, and environments against each other."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from ponderttt import pytree
+from ponderttt.environment.protocol import Environment
 from ponderttt.environment.rollout import rollout
+from ponderttt.environment.text import LiveText
 from ponderttt.environment.tree import (
     enumerate_allocations,
     first_nodes,
@@ -17,7 +19,7 @@ from ponderttt.environment.tree import (
     read_tree,
     units_of,
 )
-from ponderttt.environment.walk import expected, features_at, walk
+from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import cached_states
@@ -35,7 +37,7 @@ from ponderttt.policies import (
     ThresholdBandit,
 )
 from ponderttt.policies.actor_critic import Account
-from ponderttt.policies.features import NAMES, TokenTable, describe
+from ponderttt.policies.features import GROUPS, NAMES, TokenTable, describe
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
 B, N, U = 3, 4, 16
@@ -62,7 +64,12 @@ class World:
         scale = 1.0 + np.arange(len(NAMES)) / 10
         raw = FeatureExtractor.raw(budget=3.0)
         self.extractor = raw.fit(np.stack([scale, -scale, 0.5 * scale]))
-        self.features = features_at(self.tree, self.extractor, self.described)
+        features = features_at(self.tree, self.extractor, self.described)
+        self.environment = TreeEnvironment(self.tree, features)
+        self.text = LiveText(
+            self.lm, ADAPTER, jax.tree.map(jnp.asarray, self.documents), jnp.asarray(self.hidden),
+            self.extractor, jnp.asarray(self.described),
+        )  # fmt: skip
 
     def rollout(self, policy):
         return rollout(
@@ -71,8 +78,7 @@ class World:
         )  # fmt: skip
 
     def walk(self, policy, *, key=KEY, part=slice(None), state=None):
-        tree, features = jax.tree.map(lambda x: x[part], (self.tree, self.features))
-        return walk(tree, policy, key=key, features=features, state=state)
+        return self.environment.select(part).run(policy, key=key, state=state)
 
 
 @pytest.fixture(scope="module")
@@ -172,42 +178,114 @@ def test_a_walk_in_two_pieces_is_the_walk(world, name):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["random", "bandit", "network"])
+def test_live_text_is_the_rollout(world, name):
+    policy = POLICIES[name]()
+    for a, b in zip(
+        jax.tree.leaves(world.text.run(policy, key=KEY)),
+        jax.tree.leaves(world.rollout(policy)), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_environments_are_of_one_kind_and_say_how_large_they_are(world):
+    for environment in (world.environment, world.text):
+        assert isinstance(environment, Environment)
+        assert (environment.num_documents, environment.num_units) == (B, N)
+        one = environment.select(np.asarray([1]))
+        assert one.num_documents == 1
+        losses = [e.run(SchedulePolicy(jnp.eye(4)[:N]), key=KEY).nll for e in (one, environment)]
+        np.testing.assert_allclose(losses[0][0], losses[1][1], atol=1e-5)
+    assert (world.environment.num_decisions, world.text.num_decisions) == (N - 1, N)
+
+
+def test_environments_agree_on_all_allocations(world):
+    tree, text = world.environment.allocations(), world.text.allocations()
+    np.testing.assert_array_equal(tree.action, text.action)
+    np.testing.assert_allclose(tree.cost, text.cost)
+    np.testing.assert_allclose(tree.loss, text.loss, atol=8e-4)
+
+
+@pytest.mark.parametrize("horizon", ["next", "rest"])
+def test_environments_agree_on_what_other_actions_would_have_gained(world, horizon):
+    """And so do rollouts that differ in one action."""
+    episode = world.walk(POLICIES["random"]())
+    tree, text = (e.counterfactuals(episode, horizon) for e in (world.environment, world.text))
+    assert tree.shape == text.shape == (B, N - 1, 4) and not tree[..., 0].any()
+    np.testing.assert_allclose(tree, text, atol=8e-4)
+    assert np.abs(tree[..., 1:]).min() > 0
+    b, n, a = 1, 1, 3
+    losses = []
+    for action in (0, a):
+        taken = np.append(np.asarray(episode.action)[b, :n], [action, *[0] * (N - n - 1)])
+        nll = np.asarray(world.rollout(SchedulePolicy(jnp.eye(4)[taken])).nll)[b]
+        losses.append(nll[n + 1] if horizon == "next" else nll[n + 1 :].sum())
+    np.testing.assert_allclose(tree[b, n, a], losses[0] - losses[1], atol=8e-4)
+    stacked = jax.tree.map(lambda x: jnp.stack([x, x]), episode)
+    np.testing.assert_array_equal(world.environment.counterfactuals(stacked, horizon)[1], tree)
+
+
 def test_every_allocation_has_its_path(world):
-    everything = enumerate_allocations(N)
-    nodes = path_nodes(everything)
+    taken = enumerate_allocations(N)
+    nodes = path_nodes(taken)
     assert len(np.unique(nodes[:, -1])) == 4 ** (N - 1) and units_of(world.tree) == N
     assert nodes[:, -1].min() == first_nodes(N)[-2] and nodes.max() == first_nodes(N)[-1] - 1
     for w in (0, 7, 27, 63):
-        policy = SchedulePolicy(jnp.eye(4)[everything[w]])
+        policy = SchedulePolicy(jnp.eye(4)[taken[w]])
         np.testing.assert_allclose(
             np.asarray(world.tree.nll)[:, nodes[w]], world.rollout(policy).nll, atol=2e-4
         )
 
 
-def test_what_is_expected_is_the_mean_over_all_ways(world):
-    """Every way weighs the product of its decisions' probabilities."""
+def test_what_is_expected_is_the_mean_over_all_allocations(world):
+    """Every allocation weighs the product of its decisions' probabilities."""
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(4), (B, first_nodes(N)[-2]))
-    loss, cost, steps = expected(world.tree, jnp.asarray(p, jnp.float32))
-    everything = enumerate_allocations(N)
-    nodes, actions = path_nodes(everything), everything[:, :-1]
+    loss, cost, steps = found = world.environment.expected(jnp.asarray(p, jnp.float32))
+    taken = enumerate_allocations(N)
+    nodes, actions = path_nodes(taken), taken[:, :-1]
     weight = np.prod(p[:, nodes[:, :-1], actions], axis=-1)
     nll = np.asarray(world.tree.nll)[:, nodes].mean(axis=-1)
     np.testing.assert_allclose(weight.sum(axis=1), 1)
     np.testing.assert_allclose(loss, (weight * nll).sum(axis=1), rtol=1e-5)
-    costs = np.asarray(CHUNK_ACTIONS.costs)[everything].mean(axis=-1)
+    costs = np.asarray(CHUNK_ACTIONS.costs)[taken].mean(axis=-1)
     np.testing.assert_allclose(cost, (weight * costs).sum(axis=1), rtol=1e-5)
-    taken = np.asarray(CHUNK_ACTIONS.steps)[everything].mean(axis=-1)
-    np.testing.assert_allclose(steps, (weight * taken).sum(axis=1), rtol=1e-5)
+    updates = np.asarray(CHUNK_ACTIONS.steps)[taken].mean(axis=-1)
+    np.testing.assert_allclose(steps, (weight * updates).sum(axis=1), rtol=1e-5)
+    for tree, text in zip(found, world.text.expected(jnp.asarray(p, jnp.float32)), strict=True):
+        np.testing.assert_allclose(tree, text, atol=2e-4)
+
+
+def test_what_is_hidden_or_blurred_is_the_features_and_nothing_else(world):
+    plain, hidden = world.environment, world.environment.without("text", "history")
+    gone = [i for i, name in enumerate(NAMES) if name in GROUPS["text"] + GROUPS["history"]]
+    assert not np.asarray(hidden.features)[..., gone].any()
+    others = np.delete(np.arange(len(NAMES)), gone)
+    np.testing.assert_array_equal(hidden.features[..., others], plain.features[..., others])
+    ablated = features_at(world.tree, world.extractor.without("text", "history"), world.described)
+    np.testing.assert_array_equal(hidden.features, ablated)
+    noise = np.asarray(plain.with_noise(KEY, 0.5).features - plain.features)
+    assert noise[:, first_nodes(N)[:-2]].std() == pytest.approx(0.5, rel=0.1)
+    np.testing.assert_allclose(noise[:, 1], noise[:, 2], atol=1e-5)  # nodes of one unit
+    means = plain.without_tokens()
+    np.testing.assert_allclose(means.run(POLICIES["random"](), key=KEY).nll,
+                               world.walk(POLICIES["random"]()).nll, rtol=1e-6)  # fmt: skip
 
 
 def test_only_full_short_documents_have_trees(world):
     tokens = np.zeros((1, 7, 4), np.int32)
-    with pytest.raises(InputError, match="7 units have 4\\^6 ways: expected 2 to 6"):
+    with pytest.raises(InputError, match="7 units have 4\\^6 allocations: expected 2 to 6"):
         read_tree(world.lm, ADAPTER, Documents(tokens, tokens == 0, np.asarray(256)))
     mask = np.ones((1, 3, 4), bool)
     mask[0, -1, 2:] = False
     with pytest.raises(InputError, match="expected no padding"):
         read_tree(world.lm, ADAPTER, Documents(tokens[:, :3], mask, np.asarray(256)))
+    bare = TreeEnvironment(world.tree)
     with pytest.raises(InputError, match="decides by features"):
-        walk(world.tree, POLICIES["network"](), key=KEY)
+        bare.run(POLICIES["network"](), key=KEY)
+    with pytest.raises(InputError, match="has no features"):
+        bare.without("text")
+    long = Documents(jnp.asarray(tokens), jnp.ones(tokens.shape, bool), jnp.asarray(256))
+    text = LiveText(world.lm, ADAPTER, long, jnp.zeros((1, 7, 4, 32)))
+    with pytest.raises(InputError, match="7 units have too many allocations"):
+        text.allocations()

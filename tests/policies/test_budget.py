@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ponderttt.allocation.oracle import at_budget
-from ponderttt.environment.protocol import Found
+from ponderttt.environment.protocol import Allocations
 from ponderttt.errors import InputError
 from ponderttt.policies import ThresholdBandit
 from ponderttt.policies.budget import DOUBLINGS, HALVINGS, bracket
@@ -40,7 +40,7 @@ def test_the_oracle_meets_a_budget_at_the_least_cost_however_it_was_rounded():
     """Just below it, within the rounding of a sum, is it; further below is refused."""
     rng = np.random.default_rng(0)
     cost = np.tile([3.0, 7.0], (5, 1))
-    found = Found(rng.normal(size=(5, 2)), cost, np.tile([[0, 0, 0], [1, 1, 0]], (5, 1, 1)))
+    found = Allocations(rng.normal(size=(5, 2)), cost, np.tile([[0, 0, 0], [1, 1, 0]], (5, 1, 1)))
     for budget in (1.0, 1.0 - 5e-10, np.nextafter(1.0, 0.0)):
         chosen = at_budget(found, budget, 3)
         np.testing.assert_allclose(chosen.cost, 3.0)

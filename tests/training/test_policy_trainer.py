@@ -1,6 +1,7 @@
 """PPO on documents, and the policy that comes out of it."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from ponderttt.environment.rollout import rollout
+from ponderttt.environment.text import LiveText
 from ponderttt.environment.tree import read_tree
-from ponderttt.environment.walk import features_at, without_tokens
+from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import hidden_states
@@ -22,7 +24,7 @@ from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, i
 from ponderttt.policies import FeatureExtractor, SchedulePolicy, UniformPolicy
 from ponderttt.policies.actor_critic import Account, ActorCritic, load_policy, save_policy
 from ponderttt.policies.features import DESCRIBED, NAMES
-from ponderttt.training.policy_trainer import PolicyTrainer, TreeWorld, World, collect_from_tree
+from ponderttt.training.policy_trainer import PolicyTrainer, World, collect
 from ponderttt.training.ppo import PPOConfig
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, Observation
 
@@ -39,10 +41,9 @@ def world():
     documents = Documents(jnp.asarray(tokens), jnp.ones(tokens.shape, bool), jnp.asarray(256))
     adapter = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
     hidden = jnp.asarray(hidden_states(lm, documents, chunk=U))
-    skip = rollout(lm, adapter, UniformPolicy("SKIP"), documents, key=KEY, hidden=hidden)
     described = jnp.asarray(rng.normal(size=(6, N, len(DESCRIBED))), jnp.float32)
     extractor = FeatureExtractor.raw(budget=3.0).fit(rng.normal(size=(50, len(NAMES))))
-    return World(lm, adapter, extractor, documents, hidden, described, skip.nll)
+    return World.of(LiveText(lm, adapter, documents, hidden, extractor, described))
 
 
 def trainer(**how):
@@ -64,26 +65,27 @@ def test_seeds_in_one_program_are_those_alone(world, trained):
 
 
 def test_reading_side_by_side_learns_the_same(world, trained):
-    masked = trainer(dispatch="masked").train(jax.random.split(KEY, 2), world)
+    side_by_side = world._replace(environment=replace(world.environment, dispatch="masked"))
+    masked = trainer().train(jax.random.split(KEY, 2), side_by_side)
     np.testing.assert_allclose(masked.history.reward, trained.history.reward, atol=1e-4)
     np.testing.assert_allclose(masked.history.cost, trained.history.cost)
 
 
 def test_the_reward_is_the_gain_on_the_next_unit(world):
-    from ponderttt.training.policy_trainer import collect
-
-    params = init_policy(NETWORK, KEY)
+    params, text = init_policy(NETWORK, KEY), world.environment
     seen = collect(trainer(), params, KEY, world)
     assert seen.features.shape == (4, N, 32) and not seen.reward[:, -1].any()
-    draw, read = jax.random.split(KEY)
-    index = jax.random.permutation(draw, 6)[:4]
-    episode = rollout(
-        world.lm, world.adapter, ActorCritic(params, NETWORK), world.documents.select(index),
-        key=read, dispatch="switch", hidden=world.hidden[index], extractor=world.extractor,
-        described=world.described[index],
-    )  # fmt: skip
+    draw, act, _ = jax.random.split(KEY, 3)
+    index = jax.random.permutation(jax.random.split(draw, 1)[0], 6)[:4]
+    policy, documents = ActorCritic(params, NETWORK), text.documents.select(index)
+    how = {
+        "key": act, "dispatch": "switch", "hidden": text.hidden[index],
+        "extractor": text.extractor, "described": text.described[index],
+    }  # fmt: skip
+    episode = rollout(text.lm, text.adapter, policy, documents, **how)
     np.testing.assert_array_equal(seen.action, episode.action)
-    expected = world.skip_nll[index][:, 1:] - episode.nll[:, 1:]
+    skip = rollout(text.lm, text.adapter, UniformPolicy("SKIP"), documents, **how)
+    expected = skip.nll[:, 1:] - episode.nll[:, 1:]
     np.testing.assert_allclose(seen.reward[:, :-1], expected, atol=1e-6)
     updated = np.asarray(seen.action) > 0
     assert np.abs(np.asarray(seen.reward)[:, :-1][updated[:, :-1]]).min() > 0
@@ -91,35 +93,39 @@ def test_the_reward_is_the_gain_on_the_next_unit(world):
 
 @pytest.fixture(scope="module")
 def tree_world(world):
-    tree = read_tree(world.lm, world.adapter, world.documents, hidden=world.hidden)
-    return TreeWorld(without_tokens(tree), features_at(tree, world.extractor, world.described))
+    text = world.environment
+    tree = read_tree(text.lm, text.adapter, text.documents, hidden=text.hidden)
+    features = features_at(tree, text.extractor, text.described)
+    return World.of(TreeEnvironment(tree, features).without_tokens())
 
 
-def test_a_tree_gives_what_reading_gives(world, tree_world):
+def test_a_tree_gives_what_live_text_gives(world, tree_world):
     """Rewards of the actions taken, and every document as often as the others."""
+    text = world.environment
+    np.testing.assert_allclose(tree_world.skip_nll, world.skip_nll, atol=2e-4)
     policy = PolicyTrainer(PPOConfig(network=NETWORK), documents=12)
-    seen = collect_from_tree(policy, init_policy(NETWORK, KEY), KEY, tree_world)
+    seen = collect(policy, init_policy(NETWORK, KEY), KEY, tree_world)
     assert seen.reward.shape == (12, N - 1) and seen.mask.all()
     np.testing.assert_allclose(seen.cost, COSTS[np.asarray(seen.action)])
     position = NAMES.index("unigram_entropy")  # tells documents apart
     first = np.asarray(seen.features)[:, 0, position].round(4)
     assert np.unique(first, return_counts=True)[1].tolist() == [2] * 6
-    known = np.asarray(features_at(tree_world.tree, world.extractor, world.described))
+    known = np.asarray(tree_world.environment.features)
     for action, reward, value in zip(seen.action[:3], seen.reward[:3], first[:3], strict=True):
         b = int(np.argmin(np.abs(known[:, 0, position] - value)))
         schedule = SchedulePolicy(jnp.eye(4)[np.append(np.asarray(action), 0)])
         episode = rollout(
-            world.lm, world.adapter, schedule, world.documents.select(np.asarray([b])), key=KEY,
-            hidden=world.hidden[b : b + 1],
+            text.lm, text.adapter, schedule, text.documents.select(np.asarray([b])), key=KEY,
+            hidden=text.hidden[b : b + 1],
         )  # fmt: skip
         gain = world.skip_nll[b, 1:] - episode.nll[0, 1:]
         np.testing.assert_allclose(reward, gain, atol=2e-4)
 
 
-def test_jitter_blurs_what_is_seen_and_nothing_else(tree_world):
+def test_jitter_blurs_what_is_seen_and_nothing_else(world, tree_world):
     params = jax.tree.map(jnp.zeros_like, init_policy(NETWORK, KEY))  # looks at nothing
     plain, blurred = (
-        collect_from_tree(
+        collect(
             PolicyTrainer(PPOConfig(network=NETWORK), documents=6, jitter=j), params, KEY,
             tree_world,
         )
@@ -128,9 +134,11 @@ def test_jitter_blurs_what_is_seen_and_nothing_else(tree_world):
     np.testing.assert_array_equal(plain.reward, blurred.reward)
     noise = np.asarray(blurred.features - plain.features)
     assert noise.std() == pytest.approx(0.5, rel=0.1) and abs(noise.mean()) < 0.1
+    with pytest.raises(InputError, match="jitter is 0.5 on live text"):
+        trainer(jitter=0.5).train(jax.random.split(KEY, 1), world)
 
 
-def test_a_tilt_makes_what_costs_rarer():
+def test_a_cost_bias_makes_what_costs_rarer():
     params = init_policy(NETWORK, KEY)
     x = jax.random.normal(KEY, (50, 32))
     policy = PolicyTrainer(PPOConfig(network=NETWORK))
@@ -192,11 +200,12 @@ def _decide(policy, state, key):
 def test_the_account_goes_on_in_the_next_document(world):
     """Over a stream with padding, which pays nothing in; what is left is there for the next."""
     policy = ActorCritic(init_policy(NETWORK, KEY), NETWORK, Account.open(2.1))
-    mask = np.asarray(world.documents.mask).copy()
+    text = world.environment
+    mask = np.asarray(text.documents.mask).copy()
     mask[1, 2:] = False
     episode = rollout(
-        world.lm, world.adapter, policy, world.documents._replace(mask=jnp.asarray(mask)), key=KEY,
-        extractor=world.extractor, described=world.described,
+        text.lm, text.adapter, policy, text.documents._replace(mask=jnp.asarray(mask)), key=KEY,
+        extractor=text.extractor, described=text.described,
     )  # fmt: skip
     real = mask.any(axis=-1)
     left = 2.1 * np.cumsum(real) - np.cumsum(np.asarray(episode.cost))
@@ -207,11 +216,13 @@ def test_the_account_goes_on_in_the_next_document(world):
 def test_a_learned_policy_does_not_look_ahead(world):
     policy = ActorCritic(init_policy(NETWORK, KEY), NETWORK, Account.open(3.0, credit_units=2))
 
-    def read(documents):
-        return rollout(world.lm, world.adapter, policy, documents, key=KEY,
-                       extractor=world.extractor, described=world.described[:1])  # fmt: skip
+    text = world.environment
 
-    documents = world.documents.select(slice(0, 1))
+    def read(documents):
+        return rollout(text.lm, text.adapter, policy, documents, key=KEY,
+                       extractor=text.extractor, described=text.described[:1])  # fmt: skip
+
+    documents = text.documents.select(slice(0, 1))
     before = read(documents)
     for position in (U, 2 * U + 3, N * U - 1):
         flat = np.asarray(documents.tokens).reshape(1, -1).copy()
@@ -228,10 +239,10 @@ def test_a_learned_policy_does_not_look_ahead(world):
 
 def test_a_policy_file_comes_back_whole(world, trained, tmp_path):
     policy = trainer().policy(trained, 1)
-    save_policy(tmp_path / "policy.safetensors", policy, world.extractor)
+    save_policy(tmp_path / "policy.safetensors", policy, world.environment.extractor)
     again, extractor = load_policy(tmp_path / "policy.safetensors")
-    for a, b in zip(jax.tree.leaves((again, extractor)),
-                    jax.tree.leaves((policy, world.extractor)), strict=True):  # fmt: skip
+    whole = policy, world.environment.extractor
+    for a, b in zip(jax.tree.leaves((again, extractor)), jax.tree.leaves(whole), strict=True):
         np.testing.assert_array_equal(a, b)
     other = ActionSpace(("SKIP", "UPDATE_1"), (0, 1), (1.0, 3.0))
     with pytest.raises(InputError, match="was trained with the actions SKIP, UPDATE_1, UPDATE_2"):

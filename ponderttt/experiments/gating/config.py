@@ -8,7 +8,7 @@ from ponderttt.allocation.stream import AllocationConfig, StreamName
 
 @dataclass(frozen=True)
 class GatingConfig(AllocationConfig):
-    """What to read in every way, and with which model; the first stream is the main one."""
+    """Whose allocations to evaluate, and with which model; the first stream is the main one."""
 
     streams: tuple[StreamName, ...] = ("mixed", "shifted")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from ponderttt.allocation import candidates as methods
 from ponderttt.allocation import equal_cost
+from ponderttt.allocation.candidates import SIGNALS, calibrate_all
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.unit_costs import unit_costs
 from ponderttt.experiments.gating import tables
@@ -23,7 +23,7 @@ def run(config: GatingConfig) -> Result:
     def each(make: Callable[[AllocationTask], pd.DataFrame]) -> pd.DataFrame:
         return pd.concat([make(task) for task in tasks], ignore_index=True)
 
-    found = {task.stream: methods.contest(task, methods.SIGNALS) for task in tasks}
+    found = {task.stream: calibrate_all(task, SIGNALS) for task in tasks}
     curves = {stream: equal_cost.curves(tried) for stream, tried in found.items()}
     documents = each(
         lambda s: equal_cost.documents(

@@ -6,11 +6,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from ponderttt.allocation import oracle
-from ponderttt.allocation.candidates import decision_episode, skip_continuation_gains
+from ponderttt.allocation.candidates import decision_episode
 from ponderttt.allocation.stream import AllocationTask
-from ponderttt.environment.tree import path_nodes
-from ponderttt.environment.walk import walk
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.policies import EMAGate
 from ponderttt.policies.thresholds import DEFAULT_MIX, HEURISTICS
@@ -30,10 +27,10 @@ def signals(task: AllocationTask, *, seed: int) -> pd.DataFrame:
     """
     part = task.test
     seen = decision_episode(part)
-    nodes = path_nodes(np.full(task.units, UPDATE))[:-1]
+    gains = part.environment.counterfactuals
     targets = {
-        "the next unit": oracle.step_gains(part.tree)[:, nodes, UPDATE],
-        "the rest of the document": skip_continuation_gains(part.tree)[:, nodes, UPDATE],
+        "the next unit": gains(seen, "next")[..., UPDATE],
+        "the rest of the document": gains(seen, "rest")[..., UPDATE],
     }
     values: dict[str, Any] = {
         name.replace("_", " "): kind.of_episode(seen) for name, kind in HEURISTICS.items()
@@ -76,7 +73,7 @@ def drift(task: AllocationTask) -> pd.DataFrame:
     """The inner-loss gate's threshold before each test document, and its running share."""
     losses = np.asarray(decision_episode(task.validation).inner_loss)
     gate = EMAGate.calibrate(losses, target=SHARE)
-    episode = walk(task.test.tree, gate, key=jax.random.key(0))
+    episode = task.test.environment.run(gate, key=jax.random.key(0))
     # What a document starts with is what the one before it ended with.
     start, after = gate.init(jax.random.key(0)), episode.state
     threshold, share = (

@@ -15,7 +15,7 @@ LARGER = {
 
 @dataclass(frozen=True)
 class OracleConfig(AllocationConfig):
-    """What to read in every way, and with which model; and what the oracle of tokens is asked."""
+    """Whose allocations to evaluate, with which model; and what the oracle of tokens is asked."""
 
     streams: tuple[StreamName, ...] = ("mixed", "python")
     token_batches: Count = 2

@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import oracle
 from ponderttt.allocation.calibration import Calibrated, Outcome, evaluate
+from ponderttt.allocation.candidates import decision_episode
 from ponderttt.allocation.equal_cost import Curve, num_documents
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.uninformed import uninformed
-from ponderttt.environment.tree import path_nodes
+from ponderttt.environment.protocol import Allocations
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
 from ponderttt.experiments.token_oracle import run as token_level
@@ -27,11 +27,11 @@ PRICES = (0.0, *np.geomspace(1e-4, 0.1, 31).tolist(), 100.0)
 
 
 class Searched(NamedTuple):
-    """One stream: its setting, and what is known of its test documents."""
+    """One stream: its task, and what is known of its test documents."""
 
     task: AllocationTask
     fixed: dict[str, Outcome]
-    found: oracle.Found
+    allocations: Allocations
     ahead: Curve
     """The search one step ahead, one price for all documents."""
     gains: np.ndarray
@@ -43,7 +43,7 @@ class Searched(NamedTuple):
 
 
 def run(config: OracleConfig) -> Result:
-    """Read every stream's test documents in every way; see `tables` for what comes back."""
+    """Evaluate all allocations of every stream's test documents; see `tables` for the outcome."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     tokens = token_level.run(config.tokens())
     searched = [_search(task, config) for task in config.tasks(lm)]
@@ -70,7 +70,7 @@ def run(config: OracleConfig) -> Result:
         },
         scalars={
             "test_documents": num_documents(documents),
-            "allocations": int(searched[0].found.loss.shape[1]),
+            "allocations": int(searched[0].allocations.loss.shape[1]),
             "model": lm.name,
             "fingerprint": lm.fingerprint,
             "dtype": lm.dtype,
@@ -80,18 +80,15 @@ def run(config: OracleConfig) -> Result:
 
 
 def _search(task: AllocationTask, config: OracleConfig) -> Searched:
-    tree = task.test.tree
+    environment = task.test.environment
     fixed = {name: evaluate(task.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
     tried = uninformed(task, config.budgets)
     controls = {b: [each for each in tried if each.budget == b] for b in config.budgets}
-    # The path on which every unit takes UPDATE_1.
-    update = CHUNK_ACTIONS.position("UPDATE_1")
-    nodes = path_nodes(np.full(task.units, update))[:-1]
-    features = task.features(task.test)
-    greedy = oracle.one_step(tree, PRICES)
+    greedy = oracle.one_step(environment, PRICES)
     taken = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(greedy.action)].sum(axis=-1)
     ahead = Curve(*(np.asarray(x).T / task.units for x in (greedy.loss, greedy.cost, taken)))
+    updated = decision_episode(task.test)
     return Searched(
-        task, fixed, oracle.exhaustive(tree), ahead,
-        oracle.step_gains(tree)[:, nodes], np.asarray(features[:, jnp.asarray(nodes)]), controls,
+        task, fixed, environment.allocations(), ahead,
+        environment.counterfactuals(updated), np.asarray(updated.features), controls,
     )  # fmt: skip

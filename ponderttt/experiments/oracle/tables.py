@@ -32,7 +32,7 @@ def documents(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
         control = searched.controls[budget][0]
         outcome = control.test
         spent = float(outcome.cost.mean())
-        best = oracle.at_budget(searched.found, spent, units)
+        best = oracle.at_budget(searched.allocations, spent, units)
         greedy = searched.ahead.interpolate(spent)
         frames.append(
             pd.DataFrame(
@@ -87,7 +87,7 @@ def frontier(searched: "Searched") -> pd.DataFrame:
     texts, units = searched.task.test.texts, searched.task.units
     rows: list[tuple] = []
     for budget in FRONTIER:
-        chosen = oracle.at_budget(searched.found, budget, units)
+        chosen = oracle.at_budget(searched.allocations, budget, units)
         cost = float(chosen.cost.mean() / units)
         rows.append(("oracle", budget, cost, by_source(chosen.loss / units, texts)))
         if np.isfinite(ahead := searched.ahead.interpolate(budget).loss).all():
@@ -126,7 +126,7 @@ def allocations(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFram
     frames = []
     for budget in budgets:
         spent = float(searched.controls[budget][0].test.cost.mean())
-        mix = oracle.at_budget(searched.found, spent, units).mix
+        mix = oracle.at_budget(searched.allocations, spent, units).mix
         for source in dict.fromkeys(texts.sources):
             here = mix[np.asarray(texts.sources) == source].mean(axis=0)  # N A
             n, a = np.indices(here.shape)
@@ -156,7 +156,8 @@ def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int)
     features = searched.signals
     budget = budgets[len(budgets) // 2]
     spent = float(searched.controls[budget][0].test.cost.mean())
-    steps = oracle.at_budget(searched.found, spent, units).mix @ np.asarray(CHUNK_ACTIONS.steps)
+    mix = oracle.at_budget(searched.allocations, spent, units).mix
+    steps = mix @ np.asarray(CHUNK_ACTIONS.steps)
     targets = {
         "oracle steps": steps[:, :-1],
         "gain on the next unit": searched.gains[..., CHUNK_ACTIONS.position("UPDATE_1")],

@@ -12,7 +12,7 @@ from ponderttt.errors import InputError
 
 @dataclass(frozen=True)
 class PPOPolicyConfig(AllocationConfig):
-    """What to read in every way, and how long to learn; the first stream is the main one."""
+    """Whose allocations to evaluate, and how long to learn; the first stream is the main one."""
 
     seeds: Count = 2
     """Policies trained at each budget, side by side."""

@@ -4,8 +4,8 @@ import dataclasses
 
 import pandas as pd
 
-from ponderttt.allocation import candidates as methods
 from ponderttt.allocation import equal_cost
+from ponderttt.allocation.candidates import BANDIT, GATE, calibrate_all
 from ponderttt.allocation.learned import Learned, learn
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.unit_costs import unit_costs
@@ -17,7 +17,7 @@ from ponderttt.progress import track
 from ponderttt.result import Result
 from ponderttt.training.pid import PIDConfig
 
-PEERS = (methods.GATE, methods.BANDIT)
+PEERS = (GATE, BANDIT)
 
 
 def run(config: PPOPolicyConfig) -> Result:
@@ -25,7 +25,7 @@ def run(config: PPOPolicyConfig) -> Result:
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     tasks = list(config.tasks(lm))
     learned = {s.stream: _learn_all(s, config) for s in tasks}
-    found = {s.stream: methods.contest(s, PEERS) for s in tasks}
+    found = {s.stream: calibrate_all(s, PEERS) for s in tasks}
     main = tasks[0]
     middle = config.budgets[len(config.budgets) // 2]
     velocity = learn(main, middle, config.learning, pid=PIDConfig(form="velocity"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -11,7 +12,6 @@ from ponderttt.allocation.gap import budget_error, gap_captured
 from ponderttt.allocation.learned import AROUND, Learned, run_with_hard_budget
 from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.data import get_tokenizer
-from ponderttt.environment.tree import path_nodes
 from ponderttt.evaluation.paired import holm, paired_test
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.policies import UniformPolicy
@@ -68,10 +68,10 @@ def seeds(task: AllocationTask, each: Learned, documents: pd.DataFrame) -> pd.Da
     units, count = task.units, each.history.cost.shape[-1]
     decisions = np.asarray(each.history.cost)[:, -max(1, count // 4) :].mean(axis=-1)
     trained = (decisions * (units - 1) + CHUNK_ACTIONS.costs[0]) / units
-    read = run_with_hard_budget(each, task, task.test)
-    under = np.asarray(read.cost, float)  # S B N
+    episode = run_with_hard_budget(each, task.test)
+    under = np.asarray(episode.cost, float)  # S B N
     skip = evaluate(task.test, UniformPolicy("SKIP")).loss
-    hard_gain = skip - np.asarray(read.nll, float).mean(axis=-1)  # S B
+    hard_gain = skip - np.asarray(episode.nll, float).mean(axis=-1)  # S B
     spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
     paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)
     rows = []
@@ -187,9 +187,9 @@ def strip(task: AllocationTask, each: Learned, tokenizer_name: str) -> pd.DataFr
     """What seed 0 does with one test document of each source, with its text; a row a unit."""
     part = task.test
     tokenizer = get_tokenizer(tokenizer_name)
-    episode = run_with_hard_budget(each, task, part)
-    tree = np.asarray(part.tree.token_nll)
-    skip = tree[:, path_nodes(np.zeros(task.units, int))]
+    episode = run_with_hard_budget(each, part)
+    never = part.environment.run(UniformPolicy("SKIP"), key=jax.random.key(0))
+    skip = np.asarray(never.token_nll)
     tokens = np.asarray(part.texts.corpus.documents.tokens)
     rows = []
     for i in part.texts.first_of_each(1):
