@@ -1,19 +1,22 @@
 """Policies beside one another at equal cost, in tables.
 
 What a method costs on the test documents is reported; its loss at exactly the budget is read off
-its own cost curve.
+its own cost curve. `gain` makes every interval at equal cost, and `captured` every share of the
+gap; both are functions of the table of `documents`, so that a record is enough to make them anew.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from ponderttt.allocation import oracle
 from ponderttt.allocation.calibration import CURVE, Calibrated, Outcome, evaluate
-from ponderttt.allocation.gap import at_cost, gap_captured
+from ponderttt.allocation.gap import Gap, at_cost, gap_captured
 from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.evaluation.paired import holm, paired_test
+from ponderttt.evaluation.statistics import Interval, interval_by_source
 from ponderttt.policies import UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -68,9 +71,8 @@ def documents(
 ) -> pd.DataFrame:
     """A row for each method, budget and test document: what it got at exactly the budget.
 
-    `outcomes` are by method and budget; the oracle is added. `priced` is the loss and what the
-    document cost above the budget, at the price that `control` pays for a unit of cost there: all
-    methods cost the same on all documents, and by it on any resample of them too.
+    `outcomes` are by method and budget; the oracle is added. `price` is what a unit of cost gains
+    `control` there (nats a token), and `priced` the loss after `charged`.
     """
     part, texts = task.test, task.test.texts
     skip = evaluate(part, UniformPolicy("SKIP")).loss
@@ -97,7 +99,8 @@ def documents(
                 "loss": loss,
                 "cost": cost,
                 "steps": steps,
-                "priced": loss + prices[budget] * (cost - budget),
+                "price": prices[budget],
+                "priced": charged(at[budget], budget, prices[budget]),
                 "gain": skip - loss,
             }
             frames.append(pd.DataFrame(frame))
@@ -108,31 +111,70 @@ def _price(control: Curve, budget: float) -> float:
     """What a unit of cost gains the control around this budget, nats a token."""
     means = control.cost.mean(axis=-1)
     less, more = np.clip([0.9 * budget, 1.1 * budget], means.min(), means.max())
-    gain = control.interpolate(less).loss.mean() - control.interpolate(more).loss.mean()
-    return max(0.0, float(gain / (more - less)))
+    saved = control.interpolate(less).loss.mean() - control.interpolate(more).loss.mean()
+    return max(0.0, float(saved / (more - less)))
+
+
+def charged(outcome: Outcome, budget: float, price: float) -> Float[np.ndarray, "*P B"]:
+    """`loss + price (cost - budget)`: each document pays for its own cost beyond the budget.
+
+    Over all documents methods cost the same; by this they do on any resample of them too.
+    """
+    return outcome.loss + price * (outcome.cost - budget)
+
+
+def _priced(rows: pd.DataFrame) -> pd.DataFrame:
+    """[document, method] of one stream and budget; a row that is there twice counts once."""
+    once = rows.drop_duplicates(["document", "method"])
+    return once.pivot(index=["document", "source"], columns="method", values="priced")
+
+
+def gain(rows: pd.DataFrame, method: str, over: str, *, seed: int) -> Interval:
+    """What `method` saves over another at equal cost, with its interval (nats a token).
+
+    `rows` are those of one stream and budget of the table of `documents`, or of one source there.
+    The mean over sources of the documents' paired differences of `priced`; the bootstrap resamples
+    whole documents within their source.
+    """
+    priced = _priced(rows)
+    sources = priced.index.get_level_values("source")
+    return interval_by_source(priced[over] - priced[method], sources, seed=seed)
+
+
+def captured(rows: pd.DataFrame, method: str, *, seed: int) -> Gap:
+    """The share of the gap that `method` captures at equal cost; `rows` and interval as `gain`."""
+    priced = _priced(rows)
+    policy, control, best = (priced[m].to_numpy() for m in (method, "control", "oracle"))
+    sources = priced.index.get_level_values("source").to_numpy()
+    return gap_captured(policy, control, best, sources, seed=seed)
+
+
+def permutation_p(rows: pd.DataFrame, method: str, over: str, *, seed: int) -> float:
+    """The permutation test's p of the same paired differences; NaN where one is unknown."""
+    priced = _priced(rows)
+    if not np.isfinite(priced[[method, over]]).all(axis=None):
+        return np.nan
+    return paired_test(priced[method], priced[over], seed=seed).permutation_p
 
 
 def gaps(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """The gap that each method captures, and its paired test against the control.
+    """What each method captures of the gap (`share`) and gains over the control, with intervals.
 
-    `table` is that of `documents`, with a control. p-values are of a permutation test of the mean
-    difference, after Holm over the methods of a stream and budget.
+    `table` is that of `documents`, with a control. p-values are of a permutation test against the
+    control, after Holm over the methods of a stream and budget.
     """
     rows = []
     for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
-        by = {m: group.sort_values("document") for m, group in part.groupby("method", sort=False)}
-        control, best = (by[m]["priced"].to_numpy() for m in ("control", "oracle"))
         here = []
-        for method, group in by.items():
+        for method in part["method"].unique():
             if method == "control":
                 continue
-            loss = group["priced"].to_numpy()
+            gained = gain(part, method, "control", seed=seed)
             row = {"stream": stream, "budget": budget, "method": method}
-            sources = group["source"].to_numpy()
-            row |= gap_captured(loss, control, best, sources, seed=seed)._asdict()
-            row |= {"difference": float((loss - control).mean()), "p": np.nan}
-            if method != "oracle" and np.isfinite(loss - control).all():
-                row["p"] = paired_test(loss, control, seed=seed).permutation_p
+            row |= captured(part, method, seed=seed)._asdict()
+            row |= {"gain": gained.mean, "gain_low": gained.low, "gain_high": gained.high}
+            tested = method != "oracle"
+            row["p"] = permutation_p(part, method, "control", seed=seed) if tested else np.nan
             here.append(row)
         adjusted = holm(np.array([row["p"] for row in here], float))
         rows += [row | {"p_holm": p} for row, p in zip(here, adjusted, strict=True)]

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap
 
 from ponderttt.errors import InputError
+from ponderttt.evaluation.statistics import resampled_means, strata
 
 
 class Gap(NamedTuple):
@@ -83,26 +83,15 @@ def gap_captured(
         shapes = ", ".join(str(x.shape) for x in (*losses, names))
         raise InputError(f"policy, control, oracle, sources are {shapes}: expected one [B] for all")
     saved = np.stack([losses[1] - losses[0], losses[1] - losses[2]])  # what is captured, and of it
-    strata = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
-
-    def means(*strata, axis=-1):
-        return np.mean([saved[:, chosen].mean(axis=-1) for chosen in strata], axis=0)
-
-    captured, gap = means(*strata)
+    members = strata(names)
+    captured, gap = np.mean([saved[:, chosen].mean(axis=-1) for chosen in members], axis=0)
     nothing = Gap(math.nan, math.nan, math.nan, len(names))
     if not (np.isfinite(saved).all() and gap > 0):
         return nothing
     share = float(captured / gap)
-    if min(len(stratum) for stratum in strata) < 2:
+    if min(len(chosen) for chosen in members) < 2:
         return nothing._replace(share=share)
-    drawn = bootstrap(
-        strata,
-        means,
-        n_resamples=resamples,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution
+    drawn = resampled_means(saved, names, resamples=resamples, seed=seed)
     return Gap(share, *_bounds(*drawn, tail=(1 - confidence) / 2), n=len(names))
 
 

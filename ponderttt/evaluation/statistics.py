@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import bootstrap
 
 
 class Interval(NamedTuple):
@@ -18,6 +17,32 @@ class Interval(NamedTuple):
     n: int
 
 
+def resampled_means(
+    values: Float[np.ndarray, "*M B"],
+    sources: Sequence[str] | np.ndarray,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Float[np.ndarray, "*M R"]:
+    """Mean over sources of the documents' means, on R resamples of the B documents.
+
+    The one bootstrap by document: whole documents are drawn within their source, the same ones for
+    all M, and every source weighs the same.
+    """
+    table, rng = np.asarray(values, float), np.random.default_rng(seed)
+    means = []
+    for members in strata(sources):
+        drawn = members[rng.integers(0, len(members), (resamples, len(members)))]
+        means.append(table[..., drawn].mean(axis=-1))
+    return np.mean(means, axis=0)
+
+
+def strata(sources: Sequence[str] | np.ndarray) -> list[np.ndarray]:
+    """Indices of the documents of each source, in order of appearance."""
+    names = np.asarray(sources)
+    return [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
+
+
 def cluster_interval(
     groups: Sequence[np.ndarray],
     *,
@@ -27,31 +52,19 @@ def cluster_interval(
 ) -> Interval:
     """Bootstrap interval of the mean over groups of the groups' means, one value a document.
 
-    A group is a kind of text (a stratum): documents are resampled within it, and every kind weighs
-    the same. For paired differences, hand in each document's difference. Percentile method
-    (`scipy.stats.bootstrap`), which stays defined for few or equal documents.
+    A group is a source (a stratum). For paired differences, hand in each document's difference.
+    Percentile method (`resampled_means`), which stays defined for few or equal documents.
     """
     samples = [np.asarray(group, float) for group in groups if len(group)]
     n = sum(len(sample) for sample in samples)
     mean = float(np.mean([sample.mean() for sample in samples])) if samples else float("nan")
     if not samples or min(len(sample) for sample in samples) < 2 or np.isnan(mean):
         return Interval(mean, float("nan"), float("nan"), n)
-    if all(np.ptp(sample) == 0 for sample in samples):  # scipy would warn
+    if all(np.ptp(sample) == 0 for sample in samples):  # free of the rounding of a mean
         return Interval(mean, mean, mean, n)
-
-    def statistic(*resampled, axis=-1):
-        return np.mean([values.mean(axis=axis) for values in resampled], axis=0)
-
-    result = bootstrap(
-        samples,
-        statistic,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
-    low, high = result.confidence_interval
+    names = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
+    means = resampled_means(np.concatenate(samples), names, resamples=resamples, seed=seed)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(mean, float(low), float(high), n)
 
 

@@ -85,11 +85,12 @@ def test_the_sentences_stay_and_the_verdicts_turn_with_the_result(run):
     bad.tables["made"]["measured"] *= 1.5
     found = [{c.sentence: c.verdict for c in page.claims(result)} for result in (good, bad)]
     assert found[0].keys() == found[1].keys()
-    sentence = "next-token: K = 4 reads what follows better than K = 2."
+    sentence = "next-token: K = 4 has lower test loss than K = 2."
     assert [f[sentence] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]
-    ascent = "reconstruction (trained at K = 1): one step of ascent reads better than none."
+    label = "reconstruction (trained at K = 1)"
+    ascent = f"{label}: one step of ascent has lower test loss than no step."
     assert [f[ascent] for f in found] == [claims.NOT_SUPPORTED, claims.SUPPORTED]
-    rate = "On made problems the fitted rate of convergence is the theoretical one."
+    rate = "The fitted rate of convergence agrees with theory on synthetic problems."
     assert [f[rate] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]
     assert "| limit |" in page.gains(good)
 

@@ -33,11 +33,11 @@ def verdicts(result):
 
 def test_claims_on_a_result_that_gains():
     found = verdicts(baselines_result())
-    assert found["next-token: UPDATE_4 lowers the loss on documents of go, against SKIP."] == (
+    assert found["next-token: UPDATE_4 has lower test loss than SKIP on documents of go."] == (
         claims.SUPPORTED
     )
     assert found["next-token: UPDATE_4 gains more than UPDATE_2."] == claims.SUPPORTED
-    window = "next-token: UPDATE_4 gains more than a window of two units over one."
+    window = "next-token: UPDATE_4 gains more than a window of two units gains over one of one."
     assert found[window] == claims.NOT_SUPPORTED
 
 
@@ -54,7 +54,7 @@ def test_the_sentences_stay_and_the_verdicts_turn_with_the_result():
     assert worse["next-token: UPDATE_4 gains more than UPDATE_2."] == claims.NOT_SUPPORTED
     assert list(worse.values())[-1] == claims.NOT_SUPPORTED
     assert claims.SUPPORTED not in {
-        verdict for sentence, verdict in worse.items() if "lowers the loss" in sentence
+        verdict for sentence, verdict in worse.items() if "lower test loss than SKIP" in sentence
     }
 
 

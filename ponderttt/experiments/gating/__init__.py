@@ -1,6 +1,7 @@
 """What do training-free signals capture of what there is to gain, in and out of distribution?"""
 
 from ponderttt.experiments.gating.config import GatingConfig as GatingConfig
+from ponderttt.experiments.gating.run import derive as derive
 from ponderttt.experiments.gating.run import run as run
 
 CONFIG = GatingConfig

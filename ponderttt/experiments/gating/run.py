@@ -30,14 +30,13 @@ def run(config: GatingConfig) -> Result:
             s, equal_cost.interpolate(curves[s.stream], config.budgets), curves[s.stream]["control"]
         )
     )
-    return Result(
+    result = Result(
         name="gating",
         config=dataclasses.asdict(config),
         tables={
             "points": each(lambda s: equal_cost.points(found[s.stream], s)),
             "frontier": each(equal_cost.frontier),
             "documents": documents,
-            "gaps": equal_cost.gaps(documents, seed=config.seed),
             "signals": each(lambda s: tables.signals(s, seed=config.seed)),
             "calibration": each(tables.calibration),
             "drift": each(tables.drift),
@@ -52,3 +51,10 @@ def run(config: GatingConfig) -> Result:
         },
         meta={"sources": {task.stream: task.test.texts.record for task in tasks}},
     )
+    return derive(result)
+
+
+def derive(result: Result) -> Result:
+    """`result` with the tables that follow from its others made anew, as from a record."""
+    gaps = equal_cost.gaps(result.tables["documents"], seed=result.config["seed"])
+    return dataclasses.replace(result, tables=result.tables | {"gaps": gaps})

@@ -1,13 +1,15 @@
 """Is there anything to gain from allocating? What the best allocation saves at equal cost."""
 
 from ponderttt.experiments.oracle.config import OracleConfig as OracleConfig
+from ponderttt.experiments.oracle.run import derive as derive
 from ponderttt.experiments.oracle.run import run as run
 
 CONFIG = OracleConfig
 
 MEANINGS = {
     "documents": (
-        "a test document at a budget: loss and cost of control, oracle and one-step search"
+        "a method, budget and test document: loss, cost and steps at exactly the budget; `priced` "
+        "is charged for cost beyond it"
     ),
     "available": (
         "a source, or all, at a budget: what the oracle gains over the control at equal "

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ponderttt.allocation.calibration import check_curve
 from ponderttt.allocation.stream import AllocationConfig, StreamName
 from ponderttt.checks import Count
 from ponderttt.experiments.token_oracle.run import TokenOracleConfig
@@ -27,6 +28,7 @@ class OracleConfig(AllocationConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_curve(self.budgets, self.units)
         self.tokens()
 
     def tokens(self) -> TokenOracleConfig:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ponderttt.allocation import oracle
+from ponderttt.allocation import equal_cost, oracle
 from ponderttt.allocation.calibration import Calibrated, Outcome, evaluate
 from ponderttt.allocation.candidates import decision_episode
 from ponderttt.allocation.equal_cost import Curve, num_documents
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.protocol import Allocations
+from ponderttt.errors import InputError
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
 from ponderttt.experiments.token_oracle import run as token_level
@@ -38,33 +39,32 @@ class Searched(NamedTuple):
     """[B, N - 1, A]: what each action gains on the next unit where every unit takes UPDATE_1."""
     signals: np.ndarray
     """[B, N - 1, F]: the features there."""
-    controls: dict[float, list[Calibrated]]
-    """What was tried at each budget, the chosen one first."""
+    controls: list[Calibrated]
+    """What was tried at each cost of the curve, the chosen one first."""
 
 
 def run(config: OracleConfig) -> Result:
     """Evaluate all allocations of every stream's test documents; see `tables` for the outcome."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     tokens = token_level.run(config.tokens())
-    searched = [_search(task, config) for task in config.tasks(lm)]
+    searched = [_search(task) for task in config.tasks(lm)]
 
     def each(make: Callable[[Searched], pd.DataFrame]) -> pd.DataFrame:
         return pd.concat([make(one) for one in searched], ignore_index=True)
 
     budgets, seed = config.budgets, config.seed
     documents = each(lambda one: tables.documents(one, budgets))
-    return Result(
+    result = Result(
         name="oracle",
         config=dataclasses.asdict(config),
         tables={
             "documents": documents,
-            "available": tables.available(documents, seed=seed),
             "frontier": each(tables.frontier),
             "fixed": each(lambda one: tables.fixed(one, seed=seed)),
             "allocations": each(lambda one: tables.allocations(one, budgets)),
             "correlations": each(lambda one: tables.correlations(one, budgets, seed=seed)),
             "one_step": each(lambda one: tables.one_step(one, budgets)),
-            "controls": each(tables.controls),
+            "controls": each(lambda one: equal_cost.points(one.controls, one.task)),
             "tuning": each(lambda one: one.task.tuned.assign(stream=one.task.stream)),
             **{name: table for name, table in tokens.items() if name != "tokens"},
         },
@@ -77,18 +77,29 @@ def run(config: OracleConfig) -> Result:
         },
         meta={"sources": {one.task.stream: one.task.test.texts.record for one in searched}},
     )
+    return derive(result)
 
 
-def _search(task: AllocationTask, config: OracleConfig) -> Searched:
+def derive(result: Result) -> Result:
+    """`result` with the tables that follow from its others made anew, as from a record."""
+    found = result.tables
+    if "priced" not in found["documents"]:
+        raise InputError(
+            "the oracle's record holds no losses at equal cost (`priced`): it is from an older "
+            "version, run its notebook again"
+        )
+    made = tables.available(found["documents"], found["controls"], seed=result.config["seed"])
+    return dataclasses.replace(result, tables=found | {"available": made})
+
+
+def _search(task: AllocationTask) -> Searched:
     environment = task.test.environment
     fixed = {name: evaluate(task.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
-    tried = uninformed(task, config.budgets)
-    controls = {b: [each for each in tried if each.budget == b] for b in config.budgets}
     greedy = oracle.one_step(environment, PRICES)
     taken = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(greedy.action)].sum(axis=-1)
     ahead = Curve(*(np.asarray(x).T / task.units for x in (greedy.loss, greedy.cost, taken)))
     updated = decision_episode(task.test)
     return Searched(
         task, fixed, environment.allocations(), ahead,
-        environment.counterfactuals(updated), np.asarray(updated.features), controls,
+        environment.counterfactuals(updated), np.asarray(updated.features), uninformed(task),
     )  # fmt: skip

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ponderttt.allocation import oracle
-from ponderttt.allocation.calibration import decision_budget
-from ponderttt.allocation.equal_cost import points
+from ponderttt.allocation import equal_cost, oracle
+from ponderttt.allocation.calibration import CURVE, decision_budget
 from ponderttt.allocation.stream import by_source
 from ponderttt.evaluation.metrics import spearman_interval
 from ponderttt.evaluation.statistics import interval_by_source
@@ -22,61 +21,44 @@ FRONTIER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.125, 4.0, 5.0, 6.5, 8.0, 10.0, 12.0)
 
 
 def documents(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
-    """One row per (document, budget): control, oracle and one-step search at the same cost.
+    """Rows as on every page: control, search one step ahead and oracle at exactly each budget."""
+    control = equal_cost.curves(searched.controls)["control"]
+    curves = {"control": control, "one step": searched.ahead}
+    return equal_cost.documents(searched.task, equal_cost.interpolate(curves, budgets), control)
 
-    The budget is what the control really cost on these documents.
+
+def available(table: pd.DataFrame, controls: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """What an allocation can gain over the control, by source and over all, with intervals.
+
+    `table` is that of `documents`, `controls` that of `points`. The first gains are over SKIP;
+    `gain` is the oracle's over the control at equal cost, over all sources the oracle's row of
+    `gaps` on the other pages; `ahead` is that of search one step ahead over the oracle.
     """
-    texts, units = searched.task.test.texts, searched.task.units
-    frames = []
-    for budget in budgets:
-        control = searched.controls[budget][0]
-        outcome = control.test
-        spent = float(outcome.cost.mean())
-        best = oracle.at_budget(searched.allocations, spent, units)
-        greedy = searched.ahead.interpolate(spent)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "stream": searched.task.stream,
-                    "source": texts.sources,
-                    "path": texts.paths,
-                    "document": np.arange(len(texts)),
-                    "budget": budget,
-                    "control": control.candidate,
-                    "skip_loss": searched.fixed["SKIP"].loss,
-                    "control_loss": outcome.loss,
-                    "control_cost": outcome.cost,
-                    "oracle_loss": best.loss / units,
-                    "oracle_cost": best.cost / units,
-                    "greedy_loss": greedy.loss,
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
-
-
-def available(table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """What an allocation can gain over the control, by source and over all, with intervals."""
+    chosen = controls[controls["chosen"]].set_index(["stream", "budget"])["candidate"]
     rows = []
     for (stream, budget), group in table.groupby(["stream", "budget"], sort=False):
         for source in [*dict.fromkeys(group["source"]), "all"]:
             part = group if source == "all" else group[group["source"] == source]
-            gain = part["control_loss"] - part["oracle_loss"]
-            interval = interval_by_source(gain, part["source"], seed=seed)
-            means = part.groupby("source").mean(numeric_only=True).mean()
+            best = equal_cost.gain(part, "oracle", "control", seed=seed)
+            ahead = equal_cost.gain(part, "one step", "oracle", seed=seed)
+            by_kind = part.groupby(["method", "source"])[["gain", "cost"]].mean()
+            means = by_kind.groupby("method").mean()
             rows.append(
                 {
                     "stream": stream,
                     "budget": budget,
                     "source": source,
-                    "control": part["control"].iloc[0],
-                    "control_gain": means["skip_loss"] - means["control_loss"],
-                    "oracle_gain": means["skip_loss"] - means["oracle_loss"],
-                    "greedy_gain": means["skip_loss"] - means["greedy_loss"],
-                    "control_cost": means["control_cost"],
-                    "oracle_cost": means["oracle_cost"],
-                    "gain": interval.mean,
-                    **interval._asdict(),
+                    "control": chosen.get((stream, budget), "between two"),
+                    "control_gain": means.loc["control", "gain"],
+                    "oracle_gain": means.loc["oracle", "gain"],
+                    "greedy_gain": means.loc["one step", "gain"],
+                    "control_cost": means.loc["control", "cost"],
+                    "oracle_cost": means.loc["oracle", "cost"],
+                    "gain": best.mean,
+                    **best._asdict(),
+                    "ahead": ahead.mean,
+                    "ahead_low": ahead.low,
+                    "ahead_high": ahead.high,
                 }
             )
     return pd.DataFrame(rows).drop(columns="mean")
@@ -94,9 +76,9 @@ def frontier(searched: "Searched") -> pd.DataFrame:
             rows.append(("one step", budget, budget, by_source(ahead, texts)))
     for name, outcome in searched.fixed.items():
         rows.append((name, np.nan, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
-    for budget, (control, *_) in searched.controls.items():
-        outcome = control.test
-        rows.append(("control", budget, float(outcome.cost.mean()), by_source(outcome.loss, texts)))
+    control = equal_cost.curves(searched.controls)["control"]
+    for budget, cost, loss in zip(CURVE, control.cost, control.loss, strict=True):
+        rows.append(("control", budget, float(cost.mean()), by_source(loss, texts)))
     return pd.DataFrame(rows, columns=["method", "budget", "cost", "loss"]).assign(
         stream=searched.task.stream
     )
@@ -125,8 +107,7 @@ def allocations(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFram
     texts, units = searched.task.test.texts, searched.task.units
     frames = []
     for budget in budgets:
-        spent = float(searched.controls[budget][0].test.cost.mean())
-        mix = oracle.at_budget(searched.allocations, spent, units).mix
+        mix = oracle.at_budget(searched.allocations, budget, units).mix
         for source in dict.fromkeys(texts.sources):
             here = mix[np.asarray(texts.sources) == source].mean(axis=0)  # N A
             n, a = np.indices(here.shape)
@@ -155,8 +136,7 @@ def correlations(searched: "Searched", budgets: tuple[float, ...], *, seed: int)
     units = searched.task.units
     features = searched.signals
     budget = budgets[len(budgets) // 2]
-    spent = float(searched.controls[budget][0].test.cost.mean())
-    mix = oracle.at_budget(searched.allocations, spent, units).mix
+    mix = oracle.at_budget(searched.allocations, budget, units).mix
     steps = mix @ np.asarray(CHUNK_ACTIONS.steps)
     targets = {
         "oracle steps": steps[:, :-1],
@@ -186,9 +166,3 @@ def one_step(searched: "Searched", budgets: tuple[float, ...]) -> pd.DataFrame:
         for budget in budgets
     ]
     return pd.DataFrame(rows, columns=["stream", "budget", "gain"])
-
-
-def controls(searched: "Searched") -> pd.DataFrame:
-    """The uninformed policies tried at each budget on validation documents."""
-    found = [each for tried in searched.controls.values() for each in tried]
-    return points(found, searched.task)

@@ -16,7 +16,10 @@ MEANINGS = {
     "frontier": (
         "a point of the oracle's curve, or an action taken on every unit: mean cost and loss"
     ),
-    "documents": "a test document under a method at a budget: its loss, gain and cost",
+    "documents": (
+        "a test document under a method at a budget: its loss, gain and cost; `priced` is charged "
+        "for cost beyond the budget"
+    ),
     "gaps": (
         "a method at a budget: the share of the gap from control to oracle that it "
         "captures, with its interval and test"
@@ -32,6 +35,7 @@ MEANINGS = {
     "spread": (
         "a seed: how much its violation of the budget varies over the second half of training"
     ),
+    "ablated": "as documents, of policies learned without a group of features",
     "ablation": "a group of features left out: the gap captured without it, and what is lost",
     "strip": "a unit of a test document: its tokens and losses, and what seed 0 does",
     "unit_costs": "an action: what it costs a unit in each ledger",

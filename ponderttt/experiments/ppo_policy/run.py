@@ -33,19 +33,19 @@ def run(config: PPOPolicyConfig) -> Result:
         group: learn(main, middle, config.learning, without=(group,))
         for group in track(list(GROUPS), f"{main.stream}: ablations", len(GROUPS))
     }
+    curves = {s.stream: equal_cost.curves(found[s.stream]) for s in tasks}
     each_document = []
     for s in tasks:
-        curves = equal_cost.curves(found[s.stream])
         ppo = {each.budget: tables.mean_outcome(each) for each in learned[s.stream]}
-        at = equal_cost.interpolate(curves, config.budgets) | {"PPO": ppo}
-        each_document.append(equal_cost.documents(s, at, curves["control"]))
+        at = equal_cost.interpolate(curves[s.stream], config.budgets) | {"PPO": ppo}
+        each_document.append(equal_cost.documents(s, at, curves[s.stream]["control"]))
     documents = pd.concat(each_document, ignore_index=True)
     every = [(s, each) for s in tasks for each in learned[s.stream]]
     history = pd.concat(
         [tables.history(s, each, "positional") for s, each in every]
         + [tables.history(main, velocity, "velocity")]
     )
-    return Result(
+    result = Result(
         name="ppo_policy",
         config=dataclasses.asdict(config),
         tables={
@@ -53,12 +53,10 @@ def run(config: PPOPolicyConfig) -> Result:
             "learned": pd.concat([tables.learned(s, each) for s, each in every]),
             "frontier": pd.concat([equal_cost.frontier(s) for s in tasks]),
             "documents": documents,
-            "gaps": equal_cost.gaps(documents, seed=config.seed),
-            "versus": tables.versus(documents, seed=config.seed),
+            "ablated": tables.ablated(main, ablated, curves[main.stream]["control"]),
             "seeds": pd.concat([tables.seeds(s, each, documents) for s, each in every]),
             "history": tables.thinned(history),
             "spread": tables.spread(history),
-            "ablation": tables.ablation(main, ablated, documents, seed=config.seed),
             "strip": tables.strip(main, _at(learned[main.stream], middle), lm.tokenizer_name),
             "unit_costs": unit_costs(lm, tasks[0]),
             "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in tasks]),
@@ -71,14 +69,19 @@ def run(config: PPOPolicyConfig) -> Result:
         },
         meta={"sources": {s.stream: s.test.texts.record for s in tasks}},
     )
+    return derive(result)
 
 
 def derive(result: Result) -> Result:
-    """`result` as `run` would give it today, from what a record of an older commit holds."""
-    found = dict(result.tables)
+    """`result` with what follows from its other tables made anew, as from an older record."""
+    found, seed = dict(result.tables), result.config["seed"]
     if "spread" not in found:
         found["spread"] = tables.spread(found["history"])
         found["history"] = tables.thinned(found["history"])
+    found["gaps"] = equal_cost.gaps(found["documents"], seed=seed)
+    found["versus"] = tables.versus(found["documents"], seed=seed)
+    if "ablated" in found:  # without it an older record keeps the ablation that it has
+        found["ablation"] = tables.ablation(found["documents"], found["ablated"], seed=seed)
     return dataclasses.replace(result, tables=found)
 
 

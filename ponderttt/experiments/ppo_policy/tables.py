@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pandas as pd
 
+from ponderttt.allocation import equal_cost
 from ponderttt.allocation.calibration import Outcome, evaluate
 from ponderttt.allocation.equal_cost import Curve
-from ponderttt.allocation.gap import budget_error, gap_captured
+from ponderttt.allocation.gap import budget_error
 from ponderttt.allocation.learned import AROUND, Learned, run_with_hard_budget
 from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.data import get_tokenizer
-from ponderttt.evaluation.paired import holm, paired_test
-from ponderttt.evaluation.statistics import interval_by_source
+from ponderttt.evaluation.paired import holm
 from ponderttt.policies import UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -63,8 +63,9 @@ def seeds(task: AllocationTask, each: Learned, documents: pd.DataFrame) -> pd.Da
     `hard_cost` the same under the hard account, and `violations` the units that overdrew it; gains
     are over SKIP.
     """
-    control, best = (_of(documents, task.stream, each.budget, m) for m in ("control", "oracle"))
-    sources = np.asarray(task.test.texts.sources)
+    here = (documents["stream"] == task.stream) & (documents["budget"] == each.budget)
+    rows = documents[here & documents["method"].isin(["control", "oracle"])]
+    price = float(rows["price"].iloc[0])
     units, count = task.units, each.history.cost.shape[-1]
     decisions = np.asarray(each.history.cost)[:, -max(1, count // 4) :].mean(axis=-1)
     trained = (decisions * (units - 1) + CHUNK_ACTIONS.costs[0]) / units
@@ -74,50 +75,43 @@ def seeds(task: AllocationTask, each: Learned, documents: pd.DataFrame) -> pd.Da
     hard_gain = skip - np.asarray(episode.nll, float).mean(axis=-1)  # S B
     spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
     paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)
-    rows = []
-    for s, (loss, *_) in enumerate(outcomes(each)):
+    found = []
+    for s, outcome in enumerate(outcomes(each)):
+        own = rows[rows["method"] == "control"].assign(
+            method="PPO", priced=equal_cost.charged(outcome, each.budget, price)
+        )
         cost = float(each.test.cost[s, HERE].mean())
-        rows.append(
+        found.append(
             {
                 "stream": task.stream,
                 "budget": each.budget,
                 "seed": s,
-                "share": gap_captured(loss, control, best, sources).share,
+                "share": equal_cost.captured(pd.concat([rows, own]), "PPO", seed=s).share,
                 "trained_cost": float(trained[s]),
                 "trained_error": budget_error(float(trained[s]), each.budget),
                 "validation_cost": float(each.validation.cost[s, HERE].mean()),
                 "cost": cost,
                 "error": budget_error(cost, each.budget),
-                "gain": by_source(skip - loss, task.test.texts),
+                "gain": by_source(skip - outcome.loss, task.test.texts),
                 "hard_cost": float(under[s].mean()),
                 "hard_gain": by_source(hard_gain[s], task.test.texts),
                 "violations": int((spent[s] > paid_in + 1e-3).sum()),
             }
         )
-    return pd.DataFrame(rows)
-
-
-def _of(documents: pd.DataFrame, stream: str, budget: float, method: str) -> np.ndarray:
-    here = (documents["stream"] == stream) & (documents["budget"] == budget)
-    rows = documents[here & (documents["method"] == method)].sort_values("document")
-    return rows["loss"].to_numpy()
+    return pd.DataFrame(found)
 
 
 def versus(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """PPO against each rival on the same documents, permutation tests; Holm over all of them."""
     rows = []
     for (stream, budget), part in documents.groupby(["stream", "budget"], sort=False):
-        ppo = part[part["method"] == "PPO"].set_index("document")
-        for method, group in part.groupby("method", sort=False):
+        for method in part["method"].unique():
             if method in ("PPO", "oracle", "control"):
                 continue
-            other = group.set_index("document")["priced"]
-            gain = other - ppo["priced"]
-            interval = interval_by_source(gain, ppo["source"], seed=seed)
-            finite = bool(np.isfinite(gain).all())
-            p = paired_test(ppo["priced"], other, seed=seed).permutation_p if finite else np.nan
-            row = {"stream": stream, "budget": budget, "method": method, "gain": interval.mean}
-            rows.append(row | interval._asdict() | {"p": p})
+            gained = equal_cost.gain(part, "PPO", method, seed=seed)
+            row = {"stream": stream, "budget": budget, "method": method, "gain": gained.mean}
+            p = equal_cost.permutation_p(part, "PPO", method, seed=seed)
+            rows.append(row | gained._asdict() | {"p": p})
     table = pd.DataFrame(rows).drop(columns="mean")
     return table.assign(p_holm=holm(table["p"].to_numpy()))
 
@@ -161,22 +155,29 @@ def spread(history: pd.DataFrame) -> pd.DataFrame:
     return grouped.std(ddof=0).rename("deviation").reset_index()
 
 
-def ablation(
-    task: AllocationTask, ablated: Mapping[str, Learned], documents: pd.DataFrame, *, seed: int
-) -> pd.DataFrame:
-    """The gap captured without each group of features, and what is lost by it, mean over seeds."""
-    budget = next(iter(ablated.values())).budget
-    full, control, best = (
-        _of(documents, task.stream, budget, method) for method in ("PPO", "control", "oracle")
-    )
-    sources = np.asarray(task.test.texts.sources)
+def ablated(task: AllocationTask, found: Mapping[str, Learned], control: Curve) -> pd.DataFrame:
+    """Rows as those of `documents`, of policies without one group of features, mean over seeds."""
+    outcomes = {group: {each.budget: mean_outcome(each)} for group, each in found.items()}
+    rows = equal_cost.documents(task, outcomes, control)
+    return rows[rows["method"] != "oracle"]
+
+
+def ablation(documents: pd.DataFrame, ablated: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The gap captured without each group of features, and what is lost by it.
+
+    The row of `none` is PPO's of `gaps`.
+    """
+    place = {key: ablated[key].iloc[0] for key in ("stream", "budget")}
+    here = (documents[list(place)] == pd.Series(place)).all(axis=1)
+    part = pd.concat([documents[here], ablated])
     rows = []
-    losses = {group: mean_outcome(each).loss for group, each in ablated.items()}
-    for group, loss in {"none": full, **losses}.items():
-        gap = gap_captured(loss, control, best, sources, seed=seed)
-        lost = interval_by_source(pd.Series(loss - full), pd.Series(sources), seed=seed)
+    for group in ("none", *ablated["method"].unique()):
+        method = "PPO" if group == "none" else group
+        gap = equal_cost.captured(part, method, seed=seed)
+        lost = equal_cost.gain(part, "PPO", method, seed=seed)
         rows.append(
-            {"stream": task.stream, "budget": budget, "without": group}
+            place
+            | {"without": group}
             | gap._asdict()
             | {"lost": lost.mean, "lost_low": lost.low, "lost_high": lost.high}
         )

@@ -110,13 +110,13 @@ def signed_interval(effect: float, low: float, high: float, *, digits: int = 4) 
     return text if low != low or high != high else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def millinats(row: dict) -> str:
+def millinats(row: dict, *, below: bool = True) -> str:
     """The gain of `row` with its interval (`gain`, `low`, `high` in nats), in thousandths.
 
     The interval stands below the gain, so that a table of many columns fits on a page.
     """
     text = signed_interval(*(1e3 * row[key] for key in ("gain", "low", "high")), digits=1)
-    return text.replace(" [", "<br>[")
+    return text.replace(" [", "<br>[") if below else text
 
 
 def paired_gain(gain: pd.Series) -> Evidence:

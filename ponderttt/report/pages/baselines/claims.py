@@ -19,7 +19,7 @@ def claims(result: Result) -> list[Claim]:
     uniform = result.tables["uniform"]
     margin = float((uniform["nll"] - uniform["bound"]).min())
     floor = Claim(
-        "On uniform tokens no method gets below ln V by more than 3 standard errors.",
+        "No method has a loss below ln V by more than 3 standard errors on uniform tokens.",
         NOT_NEGATIVE,
         Evidence(margin, float("nan"), float("nan"), len(uniform)),
     )
@@ -31,7 +31,7 @@ def _claims_on(result: Result, objective: str) -> list[Claim]:
     top = actions[-1]
     lowers = [
         Claim(
-            f"{label}: {action} lowers the loss on {_named(source)}, against SKIP.",
+            f"{label}: {action} has lower test loss than SKIP on {_named(source)}.",
             ABOVE_ZERO,
             Evidence(
                 *(table[objective, action, source][key] for key in ("gain", "low", "high", "n"))
@@ -44,8 +44,8 @@ def _claims_on(result: Result, objective: str) -> list[Claim]:
     ]
     compared = [
         *((more, (objective, fewer), fewer) for fewer, more in itertools.pairwise(actions)),
-        (top, (objective, "rate 0"), "the same adapter trained without updating"),
-        (top, ("none", "base x2"), "a window of two units over one"),
+        (top, (objective, "rate 0"), "the same adapter trained with the inner rate at zero"),
+        (top, ("none", "base x2"), "a window of two units gains over one of one"),
     ]
     return lowers + [
         Claim(

@@ -43,7 +43,7 @@ def _steps(result: Result) -> list[Claim]:
     present = [name for name in UNIFORM if name in set(result.tables["methods"]["method"])]
     found = [
         Claim(
-            f"{more} reads better than {fewer}.",
+            f"{more} has lower test loss than {fewer}.",
             ABOVE_ZERO,
             _better(result, more, fewer),
         )
@@ -53,7 +53,7 @@ def _steps(result: Result) -> list[Claim]:
     if rate in set(result.tables["methods"]["method"]) and "uniform_k8" in present:
         found.append(
             Claim(
-                "One step whose rate is trained reads better than eight steps at the fixed rate.",
+                "One step at a learned rate has lower test loss than eight at the fixed rate.",
                 ABOVE_ZERO,
                 _better(result, rate, "uniform_k8"),
             )
@@ -75,8 +75,8 @@ def _looking(result: Result) -> list[Claim]:
         return []
     return [
         Claim(
-            f"{row['method']} reads better than a model trained and read with as many steps of "
-            "each kind at random tokens.",
+            f"{row['method']} has lower test loss than a model trained and evaluated with as many "
+            "steps of each kind at random tokens.",
             ABOVE_ZERO,
             Evidence(-row["mean"], -row["high"], -row["low"], row["documents"]),
         )

@@ -14,7 +14,7 @@ from ponderttt.report.display.claims import (
 )
 from ponderttt.result import Result
 
-Way = tuple[str, str, str, float]
+Condition = tuple[str, str, str, float]
 
 
 def claims(result: Result) -> list[Claim]:
@@ -22,7 +22,7 @@ def claims(result: Result) -> list[Claim]:
     made = result.tables["made"].groupby(["condition", "problem"])[["measured", "theory"]].first()
     worst = float((made["measured"] / made["theory"] - 1).abs().max(skipna=False))
     rate = Claim(
-        "On made problems the fitted rate of convergence is the theoretical one.",
+        "The fitted rate of convergence agrees with theory on synthetic problems.",
         WITHIN_A_TENTH,
         Evidence(worst, float("nan"), float("nan"), len(made)),
     )
@@ -31,25 +31,25 @@ def claims(result: Result) -> list[Claim]:
 
 def _more_steps(result: Result) -> list[Claim]:
     steps = result.config["k_values"]
-    ways = {
+    conditions = {
         "next-token": ("next_token", "", "descent"),
         "reconstruction (trained at K = 1)": ("reconstruction", "K = 1", "descent"),
         "reconstruction without norm (trained at K = 1)": ("plain", "K = 1", "descent"),
     }
     found = [
         Claim(
-            f"{name}: K = {more} reads what follows better than K = {fewer}.",
+            f"{name}: K = {more} has lower test loss than K = {fewer}.",
             ABOVE_ZERO,
-            _better(result, (*way, more), (*way, fewer)),
+            _better(result, (*condition, more), (*condition, fewer)),
         )
-        for name, way in ways.items()
+        for name, condition in conditions.items()
         for fewer, more in [(0, steps[0]), *itertools.pairwise(steps)]
     ]
-    name, way = list(ways.items())[-1]
+    name, condition = list(conditions.items())[-1]
     limit = Claim(
-        f"{name}: the limit reads what follows better than K = {steps[0]}.",
+        f"{name}: the limit has lower test loss than K = {steps[0]}.",
         ABOVE_ZERO,
-        _better(result, (*way, np.inf), (*way, steps[0])),
+        _better(result, (*condition, np.inf), (*condition, steps[0])),
     )
     return [*found, limit]
 
@@ -63,12 +63,12 @@ def _ascents(result: Result) -> list[Claim]:
         down, up = ((objective, trained, direction, 1) for direction in ("descent", "ascent"))
         found += [
             Claim(
-                f"{name}: one step of descent reads better than one of ascent.",
+                f"{name}: one step of descent has lower test loss than one of ascent.",
                 ABOVE_ZERO,
                 _better(result, down, up),
             ),
             Claim(
-                f"{name}: one step of ascent reads better than none.",
+                f"{name}: one step of ascent has lower test loss than no step.",
                 ABOVE_ZERO,
                 _better(result, up, (objective, trained, "descent", 0)),
             ),
@@ -76,8 +76,8 @@ def _ascents(result: Result) -> list[Claim]:
     descent = ("reconstruction", "K = 1", "descent", 1)
     ascent = ("reconstruction", "ascent, K = 1", "ascent", 1)
     as_well = Claim(
-        "reconstruction: a layer trained to ascend, ascending, reads as well as one trained to "
-        "descend, descending (K = 1).",
+        "reconstruction: a layer trained and evaluated with ascent has no higher test loss than "
+        "one trained and evaluated with descent (K = 1).",
         NOT_WORSE,
         _better(result, ascent, descent),
     )
@@ -86,26 +86,27 @@ def _ascents(result: Result) -> list[Claim]:
 
 def _across(result: Result) -> list[Claim]:
     one = ("reconstruction", "K = 1", "descent", 1)
+    without = ("reconstruction", "rate 0", "descent", 0)
+    four = ("reconstruction", "K = 4", "descent", 4)
+    layer = "the layer trained and evaluated"
     pairs = [
-        ("the layer trained at K = 1, taking 1,", one,
-         "the one trained without any", ("reconstruction", "rate 0", "descent", 0)),
-        ("the layer trained at K = 4, taking 4,", ("reconstruction", "K = 4", "descent", 4),
-         "the one trained at K = 1, taking 1", one),
-    ]  # fmt: skip
+        (f"{layer} at K = 1", one, f"{layer} without steps", without),
+        (f"{layer} at K = 4", four, f"{layer} at K = 1", one),
+    ]
     return [
         Claim(
-            f"reconstruction: {name} reads better than {other}.",
+            f"reconstruction: {name} has lower test loss than {other}.",
             ABOVE_ZERO,
-            _better(result, way, than),
+            _better(result, condition, than),
         )
-        for name, way, other, than in pairs
-        if way[3] in result.config["k_values"]
+        for name, condition, other, than in pairs
+        if condition[3] in result.config["k_values"]
     ]
 
 
-def _better(result: Result, way: Way, than: Way) -> Evidence:
-    """Loss of `than` less that of `way`, paired by document."""
+def _better(result: Result, condition: Condition, than: Condition) -> Evidence:
+    """Loss of `than` less that of `condition`, paired by document."""
     keys = ["objective", "trained", "direction", "steps"]
     table = result.tables["outer"].set_index(["source", "document", *keys])["loss"]
     wide = table.unstack(keys)
-    return paired_gain(wide[than] - wide[way])
+    return paired_gain(wide[than] - wide[condition])

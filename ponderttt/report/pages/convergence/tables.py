@@ -10,7 +10,7 @@ from ponderttt.result import Result
 
 
 def gains(result: Result) -> markdown.Markdown:
-    """Gain of every way at every K over the same slow weights at rest, with intervals."""
+    """Gain of every condition at every K over the same slow weights without steps."""
     table = labels(result.tables["gains"])
     steps = [k for k in sorted(table["steps"].unique()) if k > 0]
     rows = []
@@ -53,12 +53,12 @@ def check(result: Result) -> str:
     lines = [f"{name}: {len(table)} rows" for name, table in sorted(result.tables.items())]
     lines += [
         f"documents: {outer.groupby('source')['path'].nunique().to_dict()}",
-        f"ways to read: {len(outer.groupby(['objective', 'trained', 'direction', 'steps']))}",
+        f"conditions: {len(outer.groupby(['objective', 'trained', 'direction', 'steps']))}",
         f"losses finite and positive: {bool(outer['loss'].gt(0).all())}",
         f"every step comes nearer to the limit and lowers the inner loss: {falling}",
         f"distances on real states are those of the spectrum, to 1 %: {bool(near.all())}",
         f"the dual form of a unit is one step: "
         f"{bool(np.allclose(one['dual'], one['gap'], rtol=1e-3))}",
-        f"made problems converge to their limits: {bool(nearest.lt(1e-3).all())}",
+        f"synthetic problems converge to their limits: {bool(nearest.lt(1e-3).all())}",
     ]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What the gating page claims: the same sentences whatever came out."""
 
 from ponderttt.report.display import equal_cost as contest
-from ponderttt.report.display import markdown
+from ponderttt.report.display import gap_claims, markdown
 from ponderttt.report.display.claims import CORRELATED, Claim, Evidence, to_markdown
 from ponderttt.result import Result
 
@@ -9,8 +9,8 @@ from ponderttt.result import Result
 def claims(result: Result) -> list[Claim]:
     """Whether there is a gap, whether any signal captures some of it, whether signals tell."""
     return [
-        *contest.available_claims(result),
-        *contest.gap_claims(result, contest.methods(result)),
+        *gap_claims.available_claims(result),
+        *gap_claims.gap_claims(result, contest.methods(result)),
         *_signals(result),
     ]
 
@@ -20,8 +20,8 @@ def _signals(result: Result) -> list[Claim]:
     main = table[(table["stream"] == contest.streams(result)[0]) & (table["source"] == "all")]
     return [
         Claim(
-            f"{row['stream']}: the higher the {row['signal']} of a unit, the more UPDATE_1 gains "
-            f"on {row['target']}.",
+            f"{row['stream']}: the {row['signal']} of a unit correlates positively with the gain "
+            f"of UPDATE_1 on {row['target']}.",
             CORRELATED,
             Evidence(row["rho"], row["low"], row["high"], int(row["n"])),
         )
@@ -40,7 +40,7 @@ def check(result: Result) -> str:
     rho = result.tables["signals"]["rho"]
     return "\n".join(
         [
-            *contest.check_contest(result),
+            *gap_claims.check_contest(result),
             f"shares of actions add up to 1: {bool((abs(shares - 1) < 1e-6).all())}",
             f"correlations within [-1, 1]: {bool(rho.abs().max() <= 1)}",
         ]

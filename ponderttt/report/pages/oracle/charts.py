@@ -56,12 +56,12 @@ def frontier(result: Result) -> alt.FacetChart:
 
 def gain_by_document(result: Result) -> alt.FacetChart:
     """What each document gains, or gives up, where the oracle spends the stream's budget."""
-    table = result.tables["documents"]
-    table = table.assign(
-        gain=table["control_loss"] - table["oracle_loss"],
-        spent=table["oracle_cost"] - table["control_cost"],
+    wide = _middle(result, result.tables["documents"]).pivot(
+        index=["stream", "source", "path", "document"], columns="method", values=["loss", "cost"]
     )
-    table = _middle(result, table)
+    gain = wide["loss", "control"] - wide["loss", "oracle"]
+    spent = wide["cost", "oracle"] - wide["cost", "control"]
+    table = pd.DataFrame({"gain": gain, "spent": spent}).reset_index()
     sources = list(table["source"].unique())
     colour = alt.Color(
         "source:N",

@@ -1,37 +1,37 @@
 """What the oracle page claims: the same sentences whatever came out."""
 
+import numpy as np
+
 from ponderttt.report.display.claims import (
     ABOVE_ZERO,
     CORRELATED,
     NOT_WORSE,
     Claim,
     Evidence,
-    paired_gain,
 )
+from ponderttt.report.display.gap_claims import available_claims, equal_gain, places
 from ponderttt.report.pages.token_oracle.charts import token_claims
 from ponderttt.result import Result
 
 
 def claims(result: Result) -> list[Claim]:
     """What can be gained, whether one step ahead is enough, and what goes with it."""
-    table = result.tables["documents"]
-    found = []
-    for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
-        paired = part.set_index(["source", "document"])
-        found += [
-            Claim(
-                f"{stream}, budget {budget:g}: the oracle reads better than the best uninformed "
-                f"control ({paired['control'].iloc[0]}).",
-                ABOVE_ZERO,
-                paired_gain(paired["control_loss"] - paired["oracle_loss"]),
-            ),
-            Claim(
-                f"{stream}, budget {budget:g}: search one step ahead reads as well as the oracle.",
-                NOT_WORSE,
-                paired_gain(paired["oracle_loss"] - paired["greedy_loss"]),
-            ),
-        ]
-    return [*found, *_differences(result), *_difficulty(result), *token_claims(result.tables)]
+    ahead = [
+        Claim(
+            f"{place}: one-step lookahead has no higher test loss than the oracle at equal cost.",
+            NOT_WORSE,
+            evidence,
+        )
+        for place, part in places(result)
+        if np.isfinite((evidence := equal_gain(result, part, "one step", "oracle")).effect)
+    ]
+    return [
+        *available_claims(result),
+        *ahead,
+        *_differences(result),
+        *_difficulty(result),
+        *token_claims(result.tables),
+    ]
 
 
 def _differences(result: Result) -> list[Claim]:
@@ -43,7 +43,7 @@ def _differences(result: Result) -> list[Claim]:
     rows = dict(zip(part["source"], part.to_dict("records"), strict=True))
     return [
         Claim(
-            f"{stream}: UPDATE_4 on every unit gains on documents of {source}.",
+            f"{stream}: UPDATE_4 on every unit has lower test loss than SKIP on {source}.",
             ABOVE_ZERO,
             _evidence(rows[source], "gain"),
         )
@@ -56,12 +56,12 @@ def _difficulty(result: Result) -> list[Claim]:
     loss = table[table["feature"] == "log_perplexity"].set_index(["stream", "target"])
     rows = dict(zip(loss.index, loss.to_dict("records"), strict=True))
     targets = {
-        "oracle steps": "steps the oracle takes on it",
-        "gain on the next unit": "one step on it gains on the next",
+        "oracle steps": "the number of steps that the oracle takes on it",
+        "gain on the next unit": "the gain of one step on the next unit",
     }
     return [
         Claim(
-            f"{stream}: the higher the loss of a unit, the more {what}.",
+            f"{stream}: the loss of a unit correlates positively with {what}.",
             CORRELATED,
             _evidence(rows[stream, target], "rho"),
         )

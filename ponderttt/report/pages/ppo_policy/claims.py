@@ -4,7 +4,7 @@ import numpy as np
 
 from ponderttt.evaluation.statistics import cluster_interval
 from ponderttt.report.display import equal_cost as contest
-from ponderttt.report.display import markdown
+from ponderttt.report.display import gap_claims, markdown
 from ponderttt.report.display.claims import (
     ABOVE_ZERO,
     NOT_SUPPORTED,
@@ -31,8 +31,8 @@ STEADIER = Test(ABOVE_ZERO.description, ABOVE_ZERO.decide, "effects are differen
 def claims(result: Result) -> list[Claim]:
     """Whether there is a gap, what PPO and its rivals capture of it, and how the budget is kept."""
     return [
-        *contest.available_claims(result),
-        *contest.gap_claims(result, contest.methods(result)),
+        *gap_claims.available_claims(result),
+        *gap_claims.gap_claims(result, contest.methods(result)),
         *_versus(result),
         *_budgets(result),
         _steadier(result),
@@ -42,8 +42,8 @@ def claims(result: Result) -> list[Claim]:
 def _versus(result: Result) -> list[Claim]:
     return [
         Claim(
-            f"{row['stream']}, budget {row['budget']:g}: PPO reads better than the "
-            f"{row['method']}.",
+            f"{row['stream']}, budget {row['budget']:g}: PPO has lower test loss than "
+            f"{contest.named(row['method'])} at equal cost.",
             ABOVE_ZERO,
             Evidence(row["gain"], row["low"], row["high"], int(row["n"])),
         )
@@ -57,14 +57,14 @@ def _budgets(result: Result) -> list[Claim]:
     for (stream, budget), part in table.groupby(["stream", "budget"], sort=False):
         found.append(
             Claim(
-                f"{stream}, budget {budget:g}: in the last quarter of training PPO's cost is the "
-                "budget.",
+                f"{stream}, budget {budget:g}: PPO keeps its mean cost at the budget in the last "
+                "quarter of training.",
                 WITHIN,
                 Evidence(float(part["trained_error"].mean()), np.nan, np.nan, len(part)),
             )
         )
     count = int(table["violations"].sum())
-    sentence = "Under the hard account no seed overdraws any budget on any stream."
+    sentence = "No seed exceeds any budget on any stream under the hard account."
     return [*found, Claim(sentence, NEVER, Evidence(count, np.nan, np.nan, len(table)))]
 
 
@@ -77,8 +77,8 @@ def _steadier(result: Result) -> Claim:
     difference = (spread["velocity"] - spread["positional"]).to_numpy()
     interval = cluster_interval([difference])
     return Claim(
-        f"{main}, budget {contest.middle(result):g}: over the second half of training the "
-        "violation varies less under the positional PID than under the velocity form.",
+        f"{main}, budget {contest.middle(result):g}: the violation varies less under the "
+        "positional PID than under the velocity form, over the second half of training.",
         STEADIER,
         Evidence(interval.mean, interval.low, interval.high, interval.n),
     )
@@ -96,7 +96,7 @@ def check(result: Result) -> str:
     first = history[history["iteration"] == 1]
     return "\n".join(
         [
-            *contest.check_contest(result),
+            *gap_claims.check_contest(result),
             f"shares of actions add up to 1: {bool((abs(mix - 1) < 1e-3).all())}",
             f"units that overdrew the hard account: {int(seeds['violations'].sum())}",
             "a policy over its budget is charged for it: "

@@ -4,6 +4,7 @@ import numpy as np
 
 from ponderttt.report.display import markdown
 from ponderttt.report.display.claims import millinats
+from ponderttt.report.display.equal_cost import label
 from ponderttt.result import Result
 
 
@@ -15,8 +16,8 @@ def budgets(result: Result) -> markdown.Markdown:
         rows.append(
             [
                 str(stream), f"{budget:g}", _range(part["share"], ".0%"),
-                *(f"{part[cost].mean():.2f}<br>({part[error].mean():.1%})"
-                  for cost, error in (("trained_cost", "trained_error"), ("cost", "error"))),
+                f"{part['trained_cost'].mean():.2f}", f"{part['trained_error'].mean():.1%}",
+                f"{part['cost'].mean():.2f}", f"{part['error'].mean():.1%}",
                 f"{1e3 * part['gain'].mean():+.1f}",
                 f"{part['hard_cost'].mean():.2f}", f"{1e3 * part['hard_gain'].mean():+.1f}",
                 str(int(part["violations"].sum())),
@@ -24,12 +25,25 @@ def budgets(result: Result) -> markdown.Markdown:
         )  # fmt: skip
     return markdown.join(
         f"**The budget**, means over {result.config['seeds']} seeds. *Gap*: lowest to highest "
-        "seed. *Trained*: cost in the last quarter of training, and the mean distance from the "
-        "budget. *Test*: the same on test documents, after calibration on validation documents. "
+        "seed. *Trained*: cost in the last quarter of training, with the mean distance from the "
+        "budget (*off*). *Test*: the same on test documents, after calibration on validation "
+        "documents. "
         "*Hard*: the stream read once under an account that pays in the budget with every unit. "
         "Gains over SKIP in thousandths of a nat. *Overdrawn*: units, over all seeds.",
         markdown.table(
-            ("stream", "budget", "gap", "trained", "test", "gain", "hard", "gain", "overdrawn"),
+            (
+                "stream",
+                "budget",
+                "gap",
+                "trained",
+                "off",
+                "test",
+                "off",
+                "gain",
+                "hard",
+                "gain",
+                "overdrawn",
+            ),
             rows,
             left=2,
         ),
@@ -45,21 +59,17 @@ def _range(values, form: str) -> str:
 
 def versus(result: Result) -> markdown.Markdown:
     """What PPO gains over each other causal method at equal cost."""
-    table = result.tables["versus"]
-    rows = []
-    for (stream, method), part in table.groupby(["stream", "method"], sort=False):
-        cells = [
-            "–" if np.isnan(row["gain"]) else f"{millinats(row)}<br>p {row['p_holm']:.3f}"
-            for row in part.to_dict("records")
+    rows = [
+        [
+            str(row["stream"]), f"{row['budget']:g}", label(row["method"]),
+            *(("–", "–") if np.isnan(row["gain"]) else
+              (millinats(row, below=False), f"{row['p_holm']:.3f}")),
         ]
-        rows.append([str(stream), str(method), *cells])
+        for row in result.tables["versus"].to_dict("records")
+    ]  # fmt: skip
     return markdown.join(
-        "**PPO over each rival** at equal cost, in thousandths of a nat per token, seeds averaged "
-        "within a document; 95 % intervals by document, a permutation test's p after Holm over "
-        "all rows.",
-        markdown.table(("stream", "rival", *_columns(result)), rows, left=2),
+        "**PPO over each rival** at equal cost: gain in thousandths of a nat per token with its "
+        "95 % interval by document, seeds averaged within a document; p of a permutation test, "
+        "after Holm over all rows.",
+        markdown.table(("stream", "budget", "rival", "gain of PPO", "p"), rows, left=3),
     )
-
-
-def _columns(result: Result) -> list[str]:
-    return [f"budget {budget:g}" for budget in result.config["budgets"]]
