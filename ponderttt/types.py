@@ -129,4 +129,5 @@ class Episode(NamedTuple):
 
 def masked_mean(x: Float[Array, "*batch U"], mask: Bool[Array, "*batch U"]) -> jax.Array:
     """Mean over the last axis of the entries where `mask` holds; 0 where none does."""
-    return jnp.sum(jnp.where(mask, x, 0.0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
+    count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
+    return jnp.sum(jnp.where(mask, x, 0.0), axis=-1) / count.astype(x.dtype)

@@ -36,7 +36,7 @@ def effective_rate(
 
 
 def _squares(fast: Fast, k: Float[Array, "*T d"]) -> Float[Array, "*T"]:
-    return jnp.sum(k * k, axis=-1) + ("b" in fast)
+    return jnp.sum(k * k, axis=-1) + int("b" in fast)
 
 
 def closed_form(
@@ -100,9 +100,9 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
     q, k, v, beta = (cut(x, chunk) for x in (q, k, v, beta))
     keys = jnp.swapaxes(k, -1, -2)
 
-    among = beta * jnp.tril(k @ keys + bias, -1)
+    among = beta * jnp.tril(k @ keys + int(bias), -1)
     inverse = _unit_lower_inverse(among) * jnp.swapaxes(beta, -1, -2)
-    read = jnp.tril(q @ keys + bias, 0 if order == "adapt_first" else -1)
+    read = jnp.tril(q @ keys + int(bias), 0 if order == "adapt_first" else -1)
     # What is written and answered is affine in the weights that a chunk finds: all but that in
     # parallel, for all chunks.
     written, erased = inverse @ v, inverse @ k

@@ -121,7 +121,7 @@ class _LinearSteps(NamedTuple):
 
 def _total(bias: bool, out: Float[Array, "*lead 1 d"], token: Token, norm: Norm | None):
     _, k, v, rates = token
-    square = _dot(k, k) + bias
+    square = _dot(k, k) + int(bias)
 
     def step(total, rate):
         return total + rate * output_gradient(out - square * total, k, v, norm), None

@@ -54,7 +54,8 @@ def _forward(hidden, head, targets):
         return mean * scale[..., None] + pulled
 
     sums = _over_vocabulary(hidden, head, jnp.zeros(hidden.shape, jnp.float32), pull)
-    gradient = sums.carried / sums.total[..., None] - jnp.take(head, targets, axis=0)
+    target = jnp.take(head, targets, axis=0).astype(jnp.float32)
+    gradient = sums.carried / sums.total[..., None] - target
     return _nll(sums, hidden, head, targets), gradient.astype(hidden.dtype)
 
 

@@ -6,7 +6,7 @@ gate's state. The fields of the gate are what a stream starts with.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class EMAGate(Memoryless):
         target: float = 0.5,
         rate: float = 0.1,
         **options: Any,
-    ) -> Self:
+    ) -> "EMAGate":
         """`tau` at the (1 - `target`) percentile of the first documents' signals."""
         losses = np.asarray(inner_losses, float).reshape(-1)
         if not losses.size:

@@ -6,7 +6,7 @@ on the next unit it gives no credit for what comes later.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +37,7 @@ class ThresholdBandit(Memoryless):
         *,
         ridge: float = 1.0,
         actions: ActionSpace = CHUNK_ACTIONS,
-    ) -> Self:
+    ) -> "ThresholdBandit":
         """Least squares with `ridge` on the features (not on the constant), from training units."""
         x, y = np.asarray(features, float), np.asarray(gains, float)
         if not len(x):

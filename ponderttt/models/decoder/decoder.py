@@ -44,7 +44,7 @@ class Decoder(nnx.Module):
         h = jnp.take(self.embedding[...], tokens, axis=0)
         h = h.astype(jnp.float32)  # the stream between products, whatever the weights are
         if self.positions is not None:
-            h = h + self.positions[...][None, : tokens.shape[1]]
+            h = h + self.positions[...].astype(h.dtype)[None, : tokens.shape[1]]
         return h
 
     def run_blocks(
@@ -146,7 +146,7 @@ def project(params, name: str, x: Float[Array, "B T inputs"]) -> Float[Array, "B
     weight = params[name]
     y = jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
     bias = params.get(f"{name}_bias")
-    return y if bias is None else y + bias[None, None]
+    return y if bias is None else y + bias.astype(y.dtype)[None, None]
 
 
 def add_delta(
