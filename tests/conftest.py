@@ -1,6 +1,7 @@
 """Strictness for every test: annotations hold, no silent promotion, and caches of their own."""
 
 import atexit
+import inspect
 import os
 import shutil
 import tempfile
@@ -29,10 +30,11 @@ jaxtyping.install_import_hook(
 )
 
 
-@pytest.fixture
-def wrong_types():
-    """For what has the wrong type on purpose: our own error answers, not the annotation's."""
-    jaxtyping.config.update("jaxtyping_disable", True)
+@pytest.fixture(autouse=True)
+def refusals_are_ours(request):
+    """Where a test expects an `InputError`, that answers a wrong type, and not its annotation."""
+    refused = "raises(InputError" in inspect.getsource(request.function)
+    jaxtyping.config.update("jaxtyping_disable", refused)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 

@@ -115,7 +115,7 @@ class Split:
     """Documents of a stream in their order, read in every way."""
 
     texts: Texts
-    described: Float[np.ndarray, "B N E"]
+    described: Float[np.ndarray, "B N described"]
     tree: Tree
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ What two ways have in common is read once, and all actions of a unit share one d
 takes the cheapest action.
 
 Nodes lie as in a heap: the document's first unit is node 0, and action a at node m leads to node
-A m + 1 + a. Axes: M nodes, E those with a decision; A, B, N, U, F as everywhere.
+A m + 1 + a. Axes: E nodes with a decision; the others as everywhere.
 """
 
 from functools import partial
@@ -35,15 +35,15 @@ NODES_AT_ONCE = 16
 class Tree(NamedTuple):
     """What every way through each document finds; losses in nats, costs nominal."""
 
-    token_nll: Float[Array, "B M U"]
-    inner_loss: Float[Array, "B M"]
+    token_nll: Float[Array, "B nodes U"]
+    inner_loss: Float[Array, "B nodes"]
     entropy: Float[Array, "B E"]
     gradient_norm: Float[Array, "B E"]
     features: Float[Array, "B E F"]
     """Raw, at a budget of 1, and without what is known of the text: see `features_at`."""
 
     @property
-    def nll(self) -> Float[Array, "B M"]:
+    def nll(self) -> Float[Array, "B nodes"]:
         """Mean loss of each unit."""
         return self.token_nll.mean(axis=-1)
 

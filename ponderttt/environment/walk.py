@@ -17,7 +17,7 @@ from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Episode, Obser
 
 
 def features_at(
-    tree: Tree, extractor: FeatureExtractor, described: Float[Array | np.ndarray, "B N D"]
+    tree: Tree, extractor: FeatureExtractor, described: Float[Array | np.ndarray, "B N described"]
 ) -> Float[Array, "B E F"]:
     """The features of every node with a decision, as `extractor` gives them to a policy.
 

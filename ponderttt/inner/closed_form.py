@@ -128,7 +128,7 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
 
 
 @jax.custom_jvp
-def _unit_lower_inverse(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U U"]:
+def _unit_lower_inverse(lower: Float[Array, "*lead chunk chunk"]) -> Float[Array, "*lead chunk chunk"]:
     """`(I + lower)^-1`, `lower` strictly lower triangular; `d X = -X dL X` going forward and back.
 
     Through the substitution below, derivatives would cost several times the function.
@@ -142,7 +142,7 @@ def _unit_lower_inverse_jvp(primals, tangents):
     return inverse, -inverse @ (tangents[0] @ inverse)
 
 
-def _halves_joined(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U U"]:
+def _halves_joined(lower: Float[Array, "*lead chunk chunk"]) -> Float[Array, "*lead chunk chunk"]:
     """Halves joined by products, down to blocks of 8.
 
     Those go by forward substitution, written out, each entry a vector over all blocks: many small
@@ -159,7 +159,7 @@ def _halves_joined(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U 
     return jnp.concatenate([top, jnp.concatenate([below, last], axis=-1)], axis=-2)
 
 
-def _substituted(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U U"]:
+def _substituted(lower: Float[Array, "*lead chunk chunk"]) -> Float[Array, "*lead chunk chunk"]:
     size, entries = lower.shape[-1], jnp.moveaxis(lower, (-2, -1), (0, 1))
     one, zero = jnp.ones_like(entries[0, 0]), jnp.zeros_like(entries[0, 0])
     rows: list[list[jax.Array]] = []

@@ -108,7 +108,7 @@ def _answered(model: str, fast: Fast, q: Float[Array, "*lead 1 d"], norm: Norm |
     return answer(FAST_WEIGHTS[model].apply(fast, q), q, norm)
 
 
-def _dot(x: Float[Array, "*n d"], y: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
+def _dot(x: Float[Array, "*lead d"], y: Float[Array, "*lead d"]) -> Float[Array, "*lead 1"]:
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 

@@ -87,7 +87,7 @@ def describe(
     mask: Bool[np.ndarray, "N U"],
     hidden: Float[np.ndarray, "N U D"],
     attention: Float[np.ndarray, "N U 4"],
-) -> Float[np.ndarray, "N E"]:
+) -> Float[np.ndarray, "N described"]:
     """The features named in `DESCRIBED` of each unit of one document, raw; 0 for padded units."""
     rows = np.zeros((len(tokens), len(DESCRIBED)), np.float32)
     seen: set[int] = set()
@@ -196,7 +196,7 @@ class FeatureExtractor:
         seen: Observation,
         entropy: Float[Array, "U"],
         top: Float[Array, "U"],
-        described: Float[Array, "E"],
+        described: Float[Array, "described"],
         units: int,
     ) -> tuple[Float[Array, "F"], Memory]:
         """The features of the unit just scored; `units` is how many the document has at most.

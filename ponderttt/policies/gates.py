@@ -99,11 +99,13 @@ class EMAGate(Memoryless):
         signal = inner_loss - state.loss if self.signal == "delta" else inner_loss
         above = signal > state.threshold
         if self.growth > 1:
-            levels = state.threshold * self.growth ** jnp.arange(len(self.actions.names) - 1)
+            levels = state.threshold * self.growth ** jnp.arange(
+                len(self.actions.names) - 1, dtype=float
+            )
             action = jnp.sum(signal > levels)
         else:
             action = jnp.where(above, self.actions.position(self.action), 0)
-        share = (1 - self.rate) * state.share + self.rate * above
+        share = (1 - self.rate) * state.share + self.rate * above.astype(float)
         moved = GateState(
             state.threshold + self.rate * (share - self.target) * jnp.abs(state.threshold),
             share,

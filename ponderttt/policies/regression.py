@@ -23,8 +23,8 @@ from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Observation
 class ThresholdBandit(Memoryless):
     """`argmax_a (x w_a - price * cost_a)`, x the features and 1."""
 
-    weights: Float[Array, "G A"]
-    """G = F + 1: the last row is the constant."""
+    weights: Float[Array, "inputs A"]
+    """The features and, as the last row, the constant."""
     price: Float[Array, ""]
     """Nats a unit of cost: `at_budget` finds it."""
     actions: ActionSpace = CHUNK_ACTIONS
@@ -80,7 +80,7 @@ class ThresholdBandit(Memoryless):
         return decided(jnp.argmax(worth - self.price * jnp.asarray(self.actions.costs))), state
 
 
-def _expected(weights: Float[Array, "G A"], features: Float[Array, "*M F"]):
+def _expected(weights: Float[Array, "inputs A"], features: Float[Array, "*M F"]):
     return features @ weights[:-1] + jnp.broadcast_to(
         weights[-1], (*features.shape[:-1], weights.shape[1])
     )

@@ -2,7 +2,7 @@
 
 An episode is one document. The reward of the decision on unit n is what unit n + 1 then loses less
 than it would have, had the document never been learned from; the last unit earns nothing.
-Axes: S seeds, M documents to draw from; B of them are read in an iteration.
+Axes: S seeds; of a pool of documents B are read in an iteration.
 """
 
 import math
@@ -39,9 +39,9 @@ class World(NamedTuple):
     adapter: Adapter
     extractor: FeatureExtractor
     documents: Documents
-    hidden: Float[Array, "M N U D"]
-    described: Float[Array, "M N E"]
-    skip_nll: Float[Array, "M N"]
+    hidden: Float[Array, "pool N U D"]
+    described: Float[Array, "pool N described"]
+    skip_nll: Float[Array, "pool N"]
     """Loss of each unit where the document is never learned from."""
 
 
@@ -49,7 +49,7 @@ class TreeWorld(NamedTuple):
     """Documents that have been read in every way: decisions in them cost nothing but themselves."""
 
     tree: Tree
-    features: Float[Array, "M E F"]
+    features: Float[Array, "pool E F"]
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,6 @@ def test_a_damaged_tokenizer_names_the_file_and_the_remedy(cache, files):
 
 
 @pytest.mark.parametrize("size", [256, 0, True, 4096.0])
-@pytest.mark.usefixtures("wrong_types")
 def test_a_size_that_no_vocabulary_has_is_refused(tmp_path, size):
     with pytest.raises(InputError, match="vocab_size .* at least 257"):
         load_language(tmp_path, vocab_size=size)

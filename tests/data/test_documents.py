@@ -110,7 +110,6 @@ def test_only_as_much_is_tokenised_as_is_read_and_the_tokens_are_the_same():
         ({"unit": 5000}, r"no train document of at least 2 units of 5000 .*files: train \d+"),
     ],
 )
-@pytest.mark.usefixtures("wrong_types")
 def test_sizes_that_do_not_fit_are_refused(tokenizer, folder, change, message):
     with pytest.raises(InputError, match=message) as error:
         load_documents(folder, tokenizer, **{"split": "train", **SIZES, **change})

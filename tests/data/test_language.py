@@ -197,7 +197,6 @@ def test_epochs_have_orders_of_their_own_that_come_again(files):
 
 
 @pytest.mark.parametrize("sizes", [(0, 16), (4, -1), (4, 2.5)])
-@pytest.mark.usefixtures("wrong_types")
 def test_sizes_of_batches_are_checked_first(sizes):
     with pytest.raises(InputError, match="expected a positive integer"):
         get_wikitext2_dataloaders(*sizes)

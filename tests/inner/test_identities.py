@@ -535,7 +535,6 @@ def test_units_of_several_tokens_predict_first():
         ({"v": jnp.ones((12, 5))}, "differ: expected"),
     ],
 )
-@pytest.mark.usefixtures("wrong_types")
 def test_what_cannot_be_done_says_what_can(change, message):
     q, k, v = text(12, 12, 4)
     model = change.get("model", "linear")

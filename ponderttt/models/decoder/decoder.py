@@ -1,7 +1,7 @@
 """One decoder for every family: blocks stacked along a leading layer axis, run by `lax.scan`.
 
 Axes: B documents, T tokens, D width, H query heads, G key/value heads, R = H / G queries that
-share a key, d head width, L layers, V vocabulary.
+share a key, d head width, i and o inputs and outputs of a product, V vocabulary.
 """
 
 import jax
@@ -141,7 +141,7 @@ def mlp(config, params, x, deltas: Deltas) -> Float[Array, "B T D"]:
     return add_delta(project(params, "mlp_out", inner), inner, deltas.get("mlp_out"))
 
 
-def project(params, name: str, x: Float[Array, "B T inputs"]) -> Float[Array, "B T outputs"]:
+def project(params, name: str, x: Float[Array, "B T i"]) -> Float[Array, "B T o"]:
     """`x` times the weight called `name`, plus its bias where it has one."""
     weight = params[name]
     y = jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
@@ -150,10 +150,8 @@ def project(params, name: str, x: Float[Array, "B T inputs"]) -> Float[Array, "B
 
 
 def add_delta(
-    y: Float[Array, "B T outputs"],
-    x: Float[Array, "B T inputs"],
-    delta: dict[str, jax.Array] | None,
-) -> Float[Array, "B T outputs"]:
+    y: Float[Array, "B T o"], x: Float[Array, "B T i"], delta: dict[str, jax.Array] | None
+) -> Float[Array, "B T o"]:
     """`y` plus what the fast weights `delta` add to the product that made it from `x`."""
     if delta is None:
         return y

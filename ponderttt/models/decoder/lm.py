@@ -120,17 +120,17 @@ class TransformerLM:
         """The output matrix: logits are `hidden_states @ head.T`."""
         return self.decoder.head
 
-    def logits(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+    def logits(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T V"]:
         """Scores of the token that follows each position, in float32."""
         self._check_tokens(tokens)
         return _logits(self, tokens)
 
-    def hidden_states(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    def hidden_states(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
         """What the head reads: the last block's output after the final norm."""
         return self.suffix_states(self.prefix_states(tokens))
 
     def prefix_states(
-        self, tokens: Int[Array, "B T"], suffix_blocks: int = 0
+        self, tokens: Int[Array | np.ndarray, "B T"], suffix_blocks: int = 0
     ) -> Float[Array, "B T D"]:
         """What enters the last `suffix_blocks` blocks."""
         self._check_suffix(suffix_blocks)

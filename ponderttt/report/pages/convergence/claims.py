@@ -14,7 +14,7 @@ from ponderttt.report.display.claims import (
 )
 from ponderttt.result import Result
 
-Way = tuple[str, str, str, float]
+Condition = tuple[str, str, str, float]
 
 
 def claims(result: Result) -> list[Claim]:
@@ -40,16 +40,16 @@ def _more_steps(result: Result) -> list[Claim]:
         Claim(
             f"{name}: K = {more} reads what follows better than K = {fewer}.",
             ABOVE_ZERO,
-            _better(result, (*way, more), (*way, fewer)),
+            _better(result, (*condition, more), (*condition, fewer)),
         )
-        for name, way in ways.items()
+        for name, condition in ways.items()
         for fewer, more in [(0, steps[0]), *itertools.pairwise(steps)]
     ]
-    name, way = list(ways.items())[-1]
+    name, condition = list(ways.items())[-1]
     limit = Claim(
         f"{name}: the limit reads what follows better than K = {steps[0]}.",
         ABOVE_ZERO,
-        _better(result, (*way, np.inf), (*way, steps[0])),
+        _better(result, (*condition, np.inf), (*condition, steps[0])),
     )
     return [*found, limit]
 
@@ -96,16 +96,16 @@ def _across(result: Result) -> list[Claim]:
         Claim(
             f"reconstruction: {name} reads better than {other}.",
             ABOVE_ZERO,
-            _better(result, way, than),
+            _better(result, condition, than),
         )
-        for name, way, other, than in pairs
-        if way[3] in result.config["k_values"]
+        for name, condition, other, than in pairs
+        if condition[3] in result.config["k_values"]
     ]
 
 
-def _better(result: Result, way: Way, than: Way) -> Evidence:
-    """Loss of `than` less that of `way`, paired by document."""
+def _better(result: Result, condition: Condition, than: Condition) -> Evidence:
+    """Loss of `than` less that of `condition`, paired by document."""
     keys = ["objective", "trained", "direction", "steps"]
     table = result.tables["outer"].set_index(["source", "document", *keys])["loss"]
     wide = table.unstack(keys)
-    return paired_gain(wide[than] - wide[way])
+    return paired_gain(wide[than] - wide[condition])
