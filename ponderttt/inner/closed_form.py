@@ -128,7 +128,9 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
 
 
 @jax.custom_jvp
-def _unit_lower_inverse(lower: Float[Array, "*lead chunk chunk"]) -> Float[Array, "*lead chunk chunk"]:
+def _unit_lower_inverse(
+    lower: Float[Array, "*lead chunk chunk"],
+) -> Float[Array, "*lead chunk chunk"]:
     """`(I + lower)^-1`, `lower` strictly lower triangular; `d X = -X dL X` going forward and back.
 
     Through the substitution below, derivatives would cost several times the function.
