@@ -30,7 +30,11 @@ def register(kind: type[T], *, meta_fields: Sequence[str] = ()) -> type[T]:
         return tuple(zip(map(GetAttrKey, children), leaves, strict=True)), static
 
     def unflatten(static: tuple, leaves: Iterable[Any]) -> T:
-        return kind(**dict(zip([*meta_fields, *children], [*static, *leaves], strict=True)))
+        # JAX also puts in axes, None and markers: what checks a field has to be left out.
+        node = object.__new__(kind)
+        for name, value in zip([*meta_fields, *children], [*static, *leaves], strict=True):
+            object.__setattr__(node, name, value)
+        return node
 
     jax.tree_util.register_pytree_with_keys(kind, flatten_with_keys, unflatten, flatten)
     return kind

@@ -1,12 +1,34 @@
 """The axes and the containers that everything else shares.
 
-Axes, the same letters everywhere:
+Axes, the same letters everywhere (a test holds every annotation to this table; whole words need no
+entry):
 
-    B documents    T tokens (= N * U)      N units           U tokens per unit
-    D model width  H heads                 d head width      V vocabulary
-    K inner steps  A actions               F features        S seeds
-    L layers       C tokens per chunk (the base model's attention window, a multiple of U)
-    G key/value heads                      R query heads per key/value head (H = G * R)
+    B  documents
+    T  tokens (= N * U)
+    N  units
+    U  tokens per unit
+    C  tokens per chunk (the base model's attention window, a multiple of U)
+    D  model width
+    H  heads
+    G  key/value heads
+    R  query heads per key/value head
+    d  head width
+    e  head width and, with a bias, one more
+    h  hidden units of an mlp
+    i  inputs of a product
+    o  outputs of a product
+    V  vocabulary
+    K  inner steps
+    A  actions
+    F  features
+    L  layers
+    S  seeds
+    M  rows of a table (units, tokens or windows, one below the other)
+    W  allocations
+    E  nodes of a tree that have a decision
+    P  positions that the token oracle asks at
+    b  tokens per mini-batch
+    n  batches (training steps)
 """
 
 from typing import Any, NamedTuple
@@ -129,4 +151,5 @@ class Episode(NamedTuple):
 
 def masked_mean(x: Float[Array, "*batch U"], mask: Bool[Array, "*batch U"]) -> jax.Array:
     """Mean over the last axis of the entries where `mask` holds; 0 where none does."""
-    return jnp.sum(jnp.where(mask, x, 0.0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1), 1)
+    count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
+    return jnp.sum(jnp.where(mask, x, 0.0), axis=-1) / count.astype(x.dtype)

@@ -1,6 +1,7 @@
-"""Strictness for every test: no silent rank promotion, and caches of their own."""
+"""Strictness for every test: annotations hold, no silent promotion, and caches of their own."""
 
 import atexit
+import inspect
 import os
 import shutil
 import tempfile
@@ -16,10 +17,27 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax  # noqa: E402 - the variables above must be there first
+import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Shapes and types are what the signatures say. Only here: a kernel or a command runs without.
+# The tower: an int is welcome where a float is asked for.
+jaxtyping.install_import_hook(
+    "ponderttt", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
+
+
+@pytest.fixture(autouse=True)
+def refusals_are_ours(request):
+    """Where a test expects an `InputError`, that answers a wrong type, and not its annotation."""
+    refused = "raises(InputError" in inspect.getsource(request.function)
+    jaxtyping.config.update("jaxtyping_disable", refused)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
 
 WORDS = ["alpha", "beta", "gamma", "delta", "return", "while", "lambda", "print"]
 

@@ -64,4 +64,5 @@ def test_what_jit_compiled_for_one_class_is_not_run_for_another():
 )
 def test_policies_with_the_same_fields_have_other_structures(kinds):
     for one, other in itertools.combinations(kinds, 2):
-        assert jax.tree.structure(one(jnp.ones(3))) != jax.tree.structure(other(jnp.ones(3)))
+        nodes = [kind(jnp.ones((2, 3) if kind is SchedulePolicy else 3)) for kind in (one, other)]
+        assert jax.tree.structure(nodes[0]) != jax.tree.structure(nodes[1])

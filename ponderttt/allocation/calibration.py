@@ -43,9 +43,9 @@ GRADIENT = CHUNK_ACTIONS.costs[1] - CHUNK_ACTIONS.costs[0]
 class Outcome(NamedTuple):
     """What a policy got from each document: nats a token, nominal cost, steps; means over units."""
 
-    loss: Float[np.ndarray, "*P B"]
-    cost: Float[np.ndarray, "*P B"]
-    steps: Float[np.ndarray, "*P B"]
+    loss: Float[np.ndarray, "*policies B"]
+    cost: Float[np.ndarray, "*policies B"]
+    steps: Float[np.ndarray, "*policies B"]
 
 
 def outcome(measured: Sequence[Array]) -> Outcome:
@@ -127,9 +127,9 @@ class Calibrated(NamedTuple):
 
 
 def bisect_to_budgets(
-    spent: Callable[[Float[np.ndarray, "*P"]], Float[np.ndarray, "*P"]],
-    budgets: Float[np.ndarray, "*P"],
-) -> Float[np.ndarray, "*P"]:
+    spent: Callable[[Float[np.ndarray, "*policies"]], Float[np.ndarray, "*policies"]],
+    budgets: Float[np.ndarray, "*policies"],
+) -> Float[np.ndarray, "*policies"]:
     """The levels at which the mean costs are `budgets`, all by bisection at once.
 
     Costs that jump, or do not quite rise, are met by the nearest one that was seen.

@@ -4,7 +4,7 @@ What a decision is worth shows on later units only, and depends on what is decid
 oracle chooses among whole allocations: all of them on short documents (`Environment.allocations`),
 those that a beam finds on longer ones (`environment.beam`, a lower bound on the oracle's gain).
 Losses are nats a token, summed over units; costs are nominal, summed over units.
-Axes: W allocations, L prices; A, B, E, N as everywhere.
+Axes: W allocations; the others as everywhere.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 The tree of actions is searched level by level: what two allocations have in common is computed
 once, and all actions of a unit share one descent.
-Axes: W allocations kept, L prices; A, B, N, U as everywhere.
+Axes: W allocations kept; the others as everywhere.
 """
 
 from collections.abc import Sequence
@@ -132,7 +132,7 @@ def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _L
     )
 
 
-def _keep(level: _Level, prices: Float[Array, "L"], width: int, num_actions: int, n) -> _Level:
+def _keep(level: _Level, prices: Float[Array, "prices"], width: int, num_actions: int, n) -> _Level:
     """What took one action up to unit n, and the `width` best others for each price."""
     so_far = jnp.arange(level.action.shape[1]) <= n
     steady = jnp.all((level.action == level.action[:, :1]) | ~so_far[None], axis=1)

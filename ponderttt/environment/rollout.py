@@ -34,7 +34,7 @@ def rollout(
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
     order: Order = "predict_first",
     extractor: FeatureExtractor | None = None,
-    described: Float[Array | np.ndarray, "B N E"] | None = None,
+    described: Float[Array | np.ndarray, "B N described"] | None = None,
     state: Any = None,
 ) -> Episode:
     """Read `documents` unit by unit under `policy`; fast weights start afresh in each document.
@@ -119,7 +119,7 @@ def _check_features(policy: Policy, documents: Documents, extractor, described, 
         )
 
 
-def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "M C D"]:
+def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "chunks C D"]:
     """Units joined into whole attention chunks, the last one padded with zeros."""
     n, u, d = hidden.shape
     per_chunk = chunk // u

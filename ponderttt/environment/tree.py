@@ -2,7 +2,7 @@
 
 What a unit loses depends on the actions before it, of which N units of A actions have A^(N-1).
 A common prefix is computed once, and all actions of a unit share one descent. Nodes lie as
-`protocol` says. Axes: M nodes, E those with a decision; A, B, N, U, F as everywhere.
+`protocol` says. Axes: E nodes with a decision; A, B, N, U, F as everywhere.
 """
 
 from functools import partial
@@ -31,15 +31,15 @@ NODES_AT_ONCE = 16
 class Tree(NamedTuple):
     """What each document loses and shows at every node; losses in nats, costs nominal."""
 
-    token_nll: Float[Array, "B M U"]
-    inner_loss: Float[Array, "B M"]
+    token_nll: Float[Array, "B nodes U"]
+    inner_loss: Float[Array, "B nodes"]
     entropy: Float[Array, "B E"]
     gradient_norm: Float[Array, "B E"]
     features: Float[Array, "B E F"]
     """Raw, at a budget of 1, and without what is known of the text: see `features_at`."""
 
     @property
-    def nll(self) -> Float[Array, "B M"]:
+    def nll(self) -> Float[Array, "B nodes"]:
         """Mean loss of each unit."""
         return self.token_nll.mean(axis=-1)
 

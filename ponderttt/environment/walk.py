@@ -143,7 +143,7 @@ pytree.register(TreeEnvironment, meta_fields=["actions"])
 
 
 def features_at(
-    tree: Tree, extractor: FeatureExtractor, described: Float[Array | np.ndarray, "B N D"]
+    tree: Tree, extractor: FeatureExtractor, described: Float[Array | np.ndarray, "B N described"]
 ) -> Float[Array, "B E F"]:
     """The features of every node with a decision, as `extractor` gives them to a policy.
 

@@ -36,7 +36,7 @@ def effective_rate(
 
 
 def _squares(fast: Fast, k: Float[Array, "*T d"]) -> Float[Array, "*T"]:
-    return jnp.sum(k * k, axis=-1) + ("b" in fast)
+    return jnp.sum(k * k, axis=-1) + int("b" in fast)
 
 
 def closed_form(
@@ -100,9 +100,9 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
     q, k, v, beta = (cut(x, chunk) for x in (q, k, v, beta))
     keys = jnp.swapaxes(k, -1, -2)
 
-    among = beta * jnp.tril(k @ keys + bias, -1)
+    among = beta * jnp.tril(k @ keys + int(bias), -1)
     inverse = _unit_lower_inverse(among) * jnp.swapaxes(beta, -1, -2)
-    read = jnp.tril(q @ keys + bias, 0 if order == "adapt_first" else -1)
+    read = jnp.tril(q @ keys + int(bias), 0 if order == "adapt_first" else -1)
     # What is written and answered is affine in the weights that a chunk finds: all but that in
     # parallel, for all chunks.
     written, erased = inverse @ v, inverse @ k
@@ -128,7 +128,9 @@ def _read_chunks(fast: Fast, q, k, v, beta, *, chunk: int, order: Order) -> tupl
 
 
 @jax.custom_jvp
-def _unit_lower_inverse(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U U"]:
+def _unit_lower_inverse(
+    lower: Float[Array, "*lead chunk chunk"],
+) -> Float[Array, "*lead chunk chunk"]:
     """`(I + lower)^-1`, `lower` strictly lower triangular; `d X = -X dL X` going forward and back.
 
     Through the substitution below, derivatives would cost several times the function.
@@ -142,7 +144,7 @@ def _unit_lower_inverse_jvp(primals, tangents):
     return inverse, -inverse @ (tangents[0] @ inverse)
 
 
-def _halves_joined(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U U"]:
+def _halves_joined(lower: Float[Array, "*lead chunk chunk"]) -> Float[Array, "*lead chunk chunk"]:
     """Halves joined by products, down to blocks of 8.
 
     Those go by forward substitution, written out, each entry a vector over all blocks: many small
@@ -159,7 +161,7 @@ def _halves_joined(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U 
     return jnp.concatenate([top, jnp.concatenate([below, last], axis=-1)], axis=-2)
 
 
-def _substituted(lower: Float[Array, "*n chunk chunk"]) -> Float[Array, "*n U U"]:
+def _substituted(lower: Float[Array, "*lead chunk chunk"]) -> Float[Array, "*lead chunk chunk"]:
     size, entries = lower.shape[-1], jnp.moveaxis(lower, (-2, -1), (0, 1))
     one, zero = jnp.ones_like(entries[0, 0]), jnp.zeros_like(entries[0, 0])
     rows: list[list[jax.Array]] = []

@@ -106,7 +106,7 @@ def _linear_read(fast: Fast, piece: Piece, norm: Norm | None):
     z = apply_linear(fast, jnp.concatenate([k, q], axis=-2))
     zk, zq = jnp.split(z, 2, axis=-2)
     g = output_gradient(zk, k, v, norm)
-    o = zq - (eta * (q @ k.mT + ("b" in fast))) @ g
+    o = zq - (eta * (q @ k.mT + int("b" in fast))) @ g
     moved = add_outer(fast, _linear_factors(piece, g), -1)
     return moved, (answer(o, q, norm), (zk, g, o))
 
@@ -114,7 +114,7 @@ def _linear_read(fast: Fast, piece: Piece, norm: Norm | None):
 def _linear_bwd(moved: Fast, ct_moved: Fast, norm: Norm | None, piece: Piece, residuals, ct_out):
     q, k, v, eta = piece
     zk, g, o = residuals
-    pairs = q @ k.mT + ("b" in moved)
+    pairs = q @ k.mT + int("b" in moved)
     fast = add_outer(moved, _linear_factors(piece, g), 1)
 
     _, through_answer = jax.vjp(answer, o, q, norm)

@@ -108,7 +108,7 @@ def _answered(model: str, fast: Fast, q: Float[Array, "*lead 1 d"], norm: Norm |
     return answer(FAST_WEIGHTS[model].apply(fast, q), q, norm)
 
 
-def _dot(x: Float[Array, "*n d"], y: Float[Array, "*n d"]) -> Float[Array, "*n 1"]:
+def _dot(x: Float[Array, "*lead d"], y: Float[Array, "*lead d"]) -> Float[Array, "*lead 1"]:
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
@@ -121,7 +121,7 @@ class _LinearSteps(NamedTuple):
 
 def _total(bias: bool, out: Float[Array, "*lead 1 d"], token: Token, norm: Norm | None):
     _, k, v, rates = token
-    square = _dot(k, k) + bias
+    square = _dot(k, k) + int(bias)
 
     def step(total, rate):
         return total + rate * output_gradient(out - square * total, k, v, norm), None

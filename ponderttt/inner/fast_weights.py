@@ -61,7 +61,7 @@ def gelu_and_slope(
 
 
 def outer_sum(
-    x: Float[Array, "*lead n i"] | None, g: Float[Array, "*lead n o"]
+    x: Float[Array, "*lead M i"] | None, g: Float[Array, "*lead M o"]
 ) -> Float[Array, "*lead o"] | Float[Array, "*lead i o"]:
     """What `n` inputs with gradients `g` at a layer's output pull at: `x^T g`, or a bias's sum."""
     return jnp.sum(g, axis=-2) if x is None else x.mT @ g
@@ -74,11 +74,11 @@ def add_outer(fast: Fast, factors: dict[str, tuple], sign: int) -> Fast:
 
 
 def add_outer_vjp(
-    x: Float[Array, "*lead n i"],
-    g: Float[Array, "*lead n o"],
+    x: Float[Array, "*lead M i"],
+    g: Float[Array, "*lead M o"],
     ct_w: Float[Array, "*lead i o"],
     ct_b: Float[Array, "*lead o"] | None,
-) -> tuple[Float[Array, "*lead n i"], Float[Array, "*lead n o"]]:
+) -> tuple[Float[Array, "*lead M i"], Float[Array, "*lead M o"]]:
     """From the derivatives at `w - x^T g` and `b - sum(g)` (None without `b`) to `x` and `g`."""
     ct_g = -(x @ ct_w) - (0 if ct_b is None else ct_b[..., None, :])
     return -(g @ ct_w.mT), ct_g

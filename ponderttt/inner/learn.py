@@ -106,7 +106,8 @@ def _descend(
         )
     if order == "adapt_first" and unit > 1:
         # A unit that takes no step is one whose tokens pull at nothing.
-        rates = mini_batch.Rates(position, rate * jnp.repeat(steps, unit, axis=-1))
+        taken = jnp.repeat(steps, unit, axis=-1)
+        rates = mini_batch.Rates(position, rate * taken.astype(rate.dtype))
         if method == "dual":
             return dual(fast, q, k, v, rates, model=model, norm=norm)
         start = mini_batch.begin(fast)

@@ -34,7 +34,7 @@ class Norm(NamedTuple):
 
 def _mean(x: Float[Array, "*lead U d"]) -> Float[Array, "*lead U 1"]:
     """Each row's mean, as a product: a fused sum is done anew for each of its elements on a CPU."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = x.dtype if x.dtype.itemsize > 4 else jnp.float32
     ones = jnp.ones(x.shape[-1], x.dtype)
     total = jnp.matmul(x, ones, precision="highest", preferred_element_type=wide)
     return (total / x.shape[-1]).astype(x.dtype)[..., None]
@@ -116,7 +116,7 @@ def weighted_gradient(
 
 def reconstruction_gradient(fast: Fast, views: Views, *, model: str, norm: bool) -> Fast:
     """The gradient of `reconstruction_loss` with respect to `fast`, without autodiff."""
-    weight = views.mask / jnp.maximum(jnp.sum(views.mask), 1)
+    weight = views.mask.astype(float) / jnp.maximum(jnp.sum(views.mask), 1).astype(float)
     seen = views.mask[None, :, None]
     k, v = (jnp.where(seen, x, 0) for x in (views.k, views.v))  # 0 * nan is nan
     weights = jnp.broadcast_to(weight.astype(k.dtype), k.shape[:-1])

@@ -57,7 +57,7 @@ def attention_summary(
         weights = _weights(q[:, start:stop], k[:, :stop])  # B G R Q K
         entropy = jnp.sum(jax.scipy.special.entr(weights), axis=-1) / max(np.log(t), 1.0)
         visible = np.arange(start + 1, stop + 1, dtype=np.float32)
-        small = jnp.sum((weights > 0) & (weights < 1 / t), axis=-1) / visible[None, None, None]
+        small = jnp.sum((weights > 0) & (weights < 1 / t), axis=-1, dtype=jnp.float32)
         heads = (1, 2)
         rows.append(
             jnp.stack(
@@ -65,7 +65,7 @@ def attention_summary(
                     jnp.mean(entropy, axis=heads),
                     jnp.std(entropy, axis=heads),
                     jnp.mean(jnp.max(weights, axis=-1), axis=heads),
-                    jnp.mean(small, axis=heads),
+                    jnp.mean(small / visible[None, None, None], axis=heads),
                 ],
                 axis=-1,
             )

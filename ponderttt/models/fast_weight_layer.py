@@ -1,6 +1,6 @@
 """Fast weights as a layer of their own: what a TTT layer has inside, without projections."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -64,7 +64,7 @@ class FastWeightLayer(nnx.Module):
         *,
         rate: float,
         steps: int | Int[Array, "T"] = 1,
-    ) -> tuple[Float[Array, "T d"], Self]:
+    ) -> tuple[Float[Array, "T d"], "FastWeightLayer"]:
         """Each token's answer to its own key after its steps, and the layer with the last weights.
 
         Args:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 BLOCK = 2048
@@ -35,7 +36,9 @@ class _Sums(NamedTuple):
 
 @jax.custom_vjp
 def head_nll(
-    hidden: Float[Array, "*batch D"], head: Float[Array, "V D"], targets: Int[Array, "*batch"]
+    hidden: Float[Array, "*batch D"],
+    head: Float[Array, "V D"],
+    targets: Int[Array | np.ndarray, "*batch"],
 ) -> Float[Array, "*batch"]:
     """Negative log-likelihood of `targets` under `softmax(hidden @ head.T)`, in nats, float32.
 
@@ -54,7 +57,8 @@ def _forward(hidden, head, targets):
         return mean * scale[..., None] + pulled
 
     sums = _over_vocabulary(hidden, head, jnp.zeros(hidden.shape, jnp.float32), pull)
-    gradient = sums.carried / sums.total[..., None] - jnp.take(head, targets, axis=0)
+    target = jnp.take(head, targets, axis=0).astype(jnp.float32)
+    gradient = sums.carried / sums.total[..., None] - target
     return _nll(sums, hidden, head, targets), gradient.astype(hidden.dtype)
 
 
@@ -66,7 +70,9 @@ head_nll.defvjp(_forward, _backward)
 
 
 def head_statistics(
-    hidden: Float[Array, "*batch D"], head: Float[Array, "V D"], targets: Int[Array, "*batch"]
+    hidden: Float[Array, "*batch D"],
+    head: Float[Array, "V D"],
+    targets: Int[Array | np.ndarray, "*batch"],
 ) -> HeadStatistics:
     """`head_nll` with the predictive entropy and the largest log-probability, in the same pass."""
 

@@ -48,7 +48,7 @@ def orthogonal(
     index = jnp.arange(side)
     inside = [(index < m)[:, None] & (index < n)[None] for m, n in shapes]
     x = jax.random.normal(key, (len(shapes) * side * side,))
-    x = x.reshape(len(shapes), side, side) * jnp.stack(inside)
+    x = x.reshape(len(shapes), side, side) * jnp.stack(inside).astype(x.dtype)
     x = x / jnp.linalg.norm(x, axis=(1, 2), keepdims=True)  # no singular value above 1
 
     def step(_, x):  # the least singular value grows by 3/2 a step

@@ -6,7 +6,7 @@ Axes: N units, U tokens per unit, D model width, V vocabulary, F = 32 features.
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +59,7 @@ class TokenTable(NamedTuple):
     @classmethod
     def fit(
         cls, tokenizer: Any, tokens: Int[np.ndarray, "*B"], hidden: Float[np.ndarray, "*B D"]
-    ) -> Self:
+    ) -> "TokenTable":
         """From the tokens of training documents, and the base's states at some of them."""
         size = len(tokenizer)
         counts = np.bincount(np.asarray(tokens).reshape(-1), minlength=size)[:size] + 0.5
@@ -87,7 +87,7 @@ def describe(
     mask: Bool[np.ndarray, "N U"],
     hidden: Float[np.ndarray, "N U D"],
     attention: Float[np.ndarray, "N U 4"],
-) -> Float[np.ndarray, "N E"]:
+) -> Float[np.ndarray, "N described"]:
     """The features named in `DESCRIBED` of each unit of one document, raw; 0 for padded units."""
     rows = np.zeros((len(tokens), len(DESCRIBED)), np.float32)
     seen: set[int] = set()
@@ -157,12 +157,12 @@ class FeatureExtractor:
     limit: Float[Array, ""]
 
     @classmethod
-    def raw(cls, *, budget: float) -> Self:
+    def raw(cls, *, budget: float) -> "FeatureExtractor":
         """Features as they come: what `fit` is then given."""
         ones = jnp.ones(len(NAMES))
         return cls(0 * ones, ones, ones, jnp.asarray(budget, jnp.float32), jnp.asarray(jnp.inf))
 
-    def fit(self, features: Float[np.ndarray, "M F"]) -> Self:
+    def fit(self, features: Float[np.ndarray, "M F"]) -> "FeatureExtractor":
         """With the constants of raw features of training units; a value not finite is refused."""
         features = np.asarray(features, np.float64)
         if not len(features):
@@ -178,7 +178,7 @@ class FeatureExtractor:
             limit=jnp.asarray(LIMIT),
         )
 
-    def without(self, *groups: str) -> Self:
+    def without(self, *groups: str) -> "FeatureExtractor":
         """With all features of `groups` at 0."""
         unknown = [name for name in groups if name not in GROUPS]
         if unknown:
@@ -196,7 +196,7 @@ class FeatureExtractor:
         seen: Observation,
         entropy: Float[Array, "U"],
         top: Float[Array, "U"],
-        described: Float[Array, "E"],
+        described: Float[Array, "described"],
         units: int,
     ) -> tuple[Float[Array, "F"], Memory]:
         """The features of the unit just scored; `units` is how many the document has at most.
@@ -208,7 +208,7 @@ class FeatureExtractor:
         memory = memory._replace(
             loss_average=used * memory.loss_average + (1 - used) * seen.nll,
             inner_loss=seen.inner_loss,
-            tokens=memory.tokens + jnp.sum(seen.mask),
+            tokens=memory.tokens + jnp.sum(seen.mask).astype(float),
         )
         mean_entropy = masked_mean(entropy, seen.mask)
         spread = masked_mean((entropy - mean_entropy) ** 2, seen.mask)

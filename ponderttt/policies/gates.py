@@ -6,7 +6,7 @@ gate's state. The fields of the gate are what a stream starts with.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class EMAGate(Memoryless):
         target: float = 0.5,
         rate: float = 0.1,
         **options: Any,
-    ) -> Self:
+    ) -> "EMAGate":
         """`tau` at the (1 - `target`) percentile of the first documents' signals."""
         losses = np.asarray(inner_losses, float).reshape(-1)
         if not losses.size:
@@ -99,11 +99,13 @@ class EMAGate(Memoryless):
         signal = inner_loss - state.loss if self.signal == "delta" else inner_loss
         above = signal > state.threshold
         if self.growth > 1:
-            levels = state.threshold * self.growth ** jnp.arange(len(self.actions.names) - 1)
+            levels = state.threshold * self.growth ** jnp.arange(
+                len(self.actions.names) - 1, dtype=float
+            )
             action = jnp.sum(signal > levels)
         else:
             action = jnp.where(above, self.actions.position(self.action), 0)
-        share = (1 - self.rate) * state.share + self.rate * above
+        share = (1 - self.rate) * state.share + self.rate * above.astype(float)
         moved = GateState(
             state.threshold + self.rate * (share - self.target) * jnp.abs(state.threshold),
             share,

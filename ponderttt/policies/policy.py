@@ -1,7 +1,7 @@
 """The policy protocol, and the uninformed policies: uniform, random at a budget, scheduled."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Observation
 NEEDS = ("entropy", "gradient_norm", "features")
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Maps what is known by now to an action; pure, jittable, and a pytree itself.
 
@@ -133,7 +134,7 @@ class SchedulePolicy(Memoryless):
     @classmethod
     def first(
         cls, action: str, budget: float, units: int, actions: ActionSpace = CHUNK_ACTIONS
-    ) -> Self:
+    ) -> "SchedulePolicy":
         """`action` from the start for as long as the budget lasts, and the cheapest after it.
 
         The unit at the border draws between the two, so that the mean cost is `budget`.

@@ -6,7 +6,7 @@ on the next unit it gives no credit for what comes later.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +23,8 @@ from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Decision, Observation
 class ThresholdBandit(Memoryless):
     """`argmax_a (x w_a - price * cost_a)`, x the features and 1."""
 
-    weights: Float[Array, "G A"]
-    """G = F + 1: the last row is the constant."""
+    weights: Float[Array, "inputs A"]
+    """The features and, as the last row, the constant."""
     price: Float[Array, ""]
     """Nats a unit of cost: `at_budget` finds it."""
     actions: ActionSpace = CHUNK_ACTIONS
@@ -37,7 +37,7 @@ class ThresholdBandit(Memoryless):
         *,
         ridge: float = 1.0,
         actions: ActionSpace = CHUNK_ACTIONS,
-    ) -> Self:
+    ) -> "ThresholdBandit":
         """Least squares with `ridge` on the features (not on the constant), from training units."""
         x, y = np.asarray(features, float), np.asarray(gains, float)
         if not len(x):
@@ -80,7 +80,7 @@ class ThresholdBandit(Memoryless):
         return decided(jnp.argmax(worth - self.price * jnp.asarray(self.actions.costs))), state
 
 
-def _expected(weights: Float[Array, "G A"], features: Float[Array, "*M F"]):
+def _expected(weights: Float[Array, "inputs A"], features: Float[Array, "*M F"]):
     return features @ weights[:-1] + jnp.broadcast_to(
         weights[-1], (*features.shape[:-1], weights.shape[1])
     )

@@ -5,7 +5,7 @@ The same thresholds for every batch: nothing of the text being read goes into th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ DEFAULT_MIX = (0.3, 0.4, 0.2, 0.1)
 
 def percentile_thresholds(
     signal: Sequence[float] | Float[np.ndarray, "M"], mix: Sequence[float]
-) -> Float[np.ndarray, "A-1"]:
+) -> Float[np.ndarray, "thresholds"]:
     """The values that cut `signal` into shares of `mix`; units above the i-th take action i + 1.
 
     `signal` are those of validation units. An empty signal, one that is not finite, and a mix that
@@ -45,7 +45,7 @@ def percentile_thresholds(
 class ThresholdPolicy(Memoryless):
     """The action whose band between `thresholds` [A - 1] (ascending) the signal lies in."""
 
-    thresholds: Float[Array, "A-1"]
+    thresholds: Float[Array, "thresholds"]
     actions: ActionSpace = CHUNK_ACTIONS
 
     @staticmethod
@@ -64,7 +64,7 @@ class ThresholdPolicy(Memoryless):
         episode: Episode,
         mix: Sequence[float] = DEFAULT_MIX,
         actions: ActionSpace = CHUNK_ACTIONS,
-    ) -> Self:
+    ) -> "ThresholdPolicy":
         """Thresholds that give `mix` on the (validation) documents of `episode`."""
         if len(mix) != len(actions.names):
             raise InputError(

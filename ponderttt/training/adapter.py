@@ -97,8 +97,8 @@ def outer_loss(program: Program, state, scale, lm, policy, documents, hidden, ke
     """`(CE + inner_weight * inner loss per dimension, CE)` of one rollout, means over tokens."""
     adapter = Reconstruction(program.graph, state, scale)
     episode = rollout(lm, adapter, policy, documents, key=key, chunk=program.chunk, hidden=hidden)
-    tokens = jnp.maximum(jnp.sum(episode.mask), 1)
-    units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1)
+    tokens = jnp.maximum(jnp.sum(episode.mask), 1).astype(float)
+    units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1).astype(float)
     nll = jnp.sum(episode.token_nll) / tokens
     inner = jnp.sum(episode.inner_loss) / units / lm.config.width
     return nll + program.inner_weight * inner, nll

@@ -111,7 +111,7 @@ class Learner(NamedTuple):
     baseline: Baseline
     mean_steps: Float[Array, ""]
     """A moving average over batches: what the penalty's slope is taken at."""
-    thresholds: Float[Array, "A-1"]
+    thresholds: Float[Array, "thresholds"]
     step: Int[Array, ""]
 
 

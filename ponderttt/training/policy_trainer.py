@@ -2,13 +2,13 @@
 
 An episode is one document. The reward of the decision on unit n is what unit n + 1 then loses less
 than it would have, had the document never been learned from; the last unit earns nothing.
-Axes: S seeds, M documents to draw from; B of them are read in an iteration.
+Axes: S seeds; of a pool of documents B are read in an iteration.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,10 @@ class World(NamedTuple):
     """What decisions are taken in, and what the same documents lose where nothing is learned."""
 
     environment: LiveText | TreeEnvironment
-    skip_nll: Float[Array, "M N"]
+    skip_nll: Float[Array, "pool N"]
 
     @classmethod
-    def of(cls, environment: LiveText | TreeEnvironment) -> Self:
+    def of(cls, environment: LiveText | TreeEnvironment) -> "World":
         """With the losses of reading all documents without an update."""
         return cls(environment, environment.run(UniformPolicy("SKIP"), key=jax.random.key(0)).nll)
 

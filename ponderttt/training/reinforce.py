@@ -40,7 +40,7 @@ class Baseline(NamedTuple):
         self, returns: Float[Array, "B N"], mask: Bool[Array, "B N"], momentum: float
     ) -> "Baseline":
         """With one more batch; positions that it does not reach stay."""
-        count = jnp.sum(mask, axis=0)
+        count = jnp.sum(mask, axis=0).astype(returns.dtype)
         now = jnp.sum(jnp.where(mask, returns, 0.0), axis=0) / jnp.maximum(count, 1)
         mean = momentum * self.mean + (1 - momentum) * now
         weight = momentum * self.weight + (1 - momentum)
@@ -83,7 +83,7 @@ def credit(
     known = jnp.where(baseline.weight > 0, baseline.value(), after.value())
     advantage = jnp.where(mask, returns - known[None], 0.0)
     if normalised:
-        square = jnp.sum(advantage**2) / jnp.maximum(jnp.sum(mask), 1)
+        square = jnp.sum(advantage**2) / _count(mask)
         advantage = advantage * jax.lax.rsqrt(square + 1e-8)
     return jax.lax.stop_gradient((advantage, after))
 
@@ -92,7 +92,11 @@ def surrogate(
     log_prob: Float[Array, "B N"], advantage: Float[Array, "B N"], mask: Bool[Array, "B N"]
 ) -> Float[Array, ""]:
     """`-mean log pi(a_n) A_n`: its gradient is REINFORCE's, up to sign and the mean."""
-    return -jnp.sum(jnp.where(mask, log_prob * advantage, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+    return -jnp.sum(jnp.where(mask, log_prob * advantage, 0.0)) / _count(mask)
+
+
+def _count(mask: Bool[Array, "B N"]) -> Float[Array, ""]:
+    return jnp.maximum(jnp.sum(mask), 1).astype(float)
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,13 @@ def reinforce(
         log_probs = log_policy(config.network, params, seen.features)
         log_prob = jnp.take_along_axis(log_probs, seen.action[..., None], axis=-1)[..., 0]
         entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-        bonus = jnp.sum(jnp.where(seen.mask, entropy, 0.0)) / jnp.sum(seen.mask)
+        bonus = jnp.sum(jnp.where(seen.mask, entropy, 0.0)) / jnp.sum(seen.mask).astype(float)
         return surrogate(log_prob, advantage, seen.mask) - config.entropy_weight * bonus
 
     def update(learner, key):
         params, state, baseline, mean_cost = learner
         seen = collect(params, key).cleaned()
-        count = jnp.sum(seen.mask)
+        count = jnp.sum(seen.mask).astype(float)
         mean_cost = 0.9 * mean_cost + 0.1 * jnp.sum(seen.cost) / count
         over = jnp.where(jnp.isinf(budget), 0.0, jnp.maximum(mean_cost - budget, 0.0))
         advantage, baseline = credit(

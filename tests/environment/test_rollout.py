@@ -201,7 +201,7 @@ GATES = {
 }
 
 
-def following(lm, options, documents, **how):
+def following_gate(lm, options, documents, **how):
     """A gate calibrated on other text, and what it does to `documents`."""
     first = rollout(lm, NextToken(RATE), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
     gate = EMAGate.calibrate(first.inner_loss, **options)
@@ -216,7 +216,7 @@ def test_a_gate_follows_the_stream_under_either_dispatch(tiny, kind):
     mask[1, 3:] = False  # a short document's padding moves nothing
     documents = documents._replace(mask=mask)
     masked, switch = (
-        following(tiny, GATES[kind], documents, dispatch=dispatch)
+        following_gate(tiny, GATES[kind], documents, dispatch=dispatch)
         for dispatch in ("masked", "switch")
     )
     for a, b in zip(jax.tree.leaves(masked), jax.tree.leaves(switch), strict=True):
@@ -244,18 +244,18 @@ def test_a_gate_follows_the_stream_under_either_dispatch(tiny, kind):
 @pytest.mark.parametrize("dispatch", ["masked", "switch"])
 def test_a_stream_in_two_pieces_is_the_stream(tiny, dispatch):
     documents, keys = text(batch=4), jax.random.split(KEY, 4)
-    whole = following(tiny, GATES["gate"], documents, key=keys, dispatch=dispatch)
-    first = following(
+    whole = following_gate(tiny, GATES["gate"], documents, key=keys, dispatch=dispatch)
+    first = following_gate(
         tiny, GATES["gate"], documents.select(slice(0, 1)), key=keys[:1], dispatch=dispatch
     )
-    rest = following(
+    rest = following_gate(
         tiny, GATES["gate"], documents.select(slice(1, 4)), key=keys[1:], dispatch=dispatch,
         state=first.final_state,
     )  # fmt: skip
     joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, rest)
     for a, b in zip(jax.tree.leaves(joined), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    afresh = following(
+    afresh = following_gate(
         tiny, GATES["gate"], documents.select(slice(1, 4)), key=keys[1:], dispatch=dispatch
     )
     assert not np.allclose(afresh.state.threshold, rest.state.threshold)
@@ -264,10 +264,12 @@ def test_a_stream_in_two_pieces_is_the_stream(tiny, dispatch):
 def test_what_a_gate_carries_on_does_not_look_ahead(tiny):
     """A changed token changes nothing before it: neither its document's past nor earlier ones."""
     documents = text(batch=3)
-    before = following(tiny, GATES["gate"], documents, dispatch="switch")
+    before = following_gate(tiny, GATES["gate"], documents, dispatch="switch")
     tokens = documents.tokens.copy()
     tokens[1, 2, 1] = (tokens[1, 2, 1] + 101) % 256
-    after = following(tiny, GATES["gate"], documents._replace(tokens=tokens), dispatch="switch")
+    after = following_gate(
+        tiny, GATES["gate"], documents._replace(tokens=tokens), dispatch="switch"
+    )
     for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
         np.testing.assert_array_equal(np.asarray(a)[0], np.asarray(b)[0])
         np.testing.assert_array_equal(np.asarray(a)[1, :2], np.asarray(b)[1, :2])

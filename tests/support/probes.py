@@ -21,7 +21,7 @@ CONFIG = PPOConfig(iterations=150, network=PolicyNetworkConfig(features=8, hidde
 SLACK = 20.0  # a budget above the dearest action's cost: no constraint
 
 
-class Setting(NamedTuple):
+class Task(NamedTuple):
     """What an action is worth under each cue, whether that is paid two units later, the budget."""
 
     worth: Float[np.ndarray | Array, "CUES A"]
@@ -32,7 +32,7 @@ class Setting(NamedTuple):
 class Probe(NamedTuple):
     """An environment, and whether a result is its known answer."""
 
-    setting: Setting
+    setting: Task
     solved: Callable[[PPOResult], Bool[Array, ""]]
 
 
@@ -52,7 +52,7 @@ def _draw(
     return features, cue.astype(jnp.int32), left > 0
 
 
-def collector(config: PPOConfig, setting: Setting) -> Collect:
+def collector(config: PPOConfig, setting: Task) -> Collect:
     """Plays the environment; features do not depend on actions, so a batch is drawn at once."""
     costs = jnp.asarray(config.actions.costs)
 
@@ -70,7 +70,7 @@ def collector(config: PPOConfig, setting: Setting) -> Collect:
     return collect
 
 
-def train_probe(setting: Setting, key: PRNGKeyArray, config: PPOConfig = CONFIG) -> PPOResult:
+def train_probe(setting: Task, key: PRNGKeyArray, config: PPOConfig = CONFIG) -> PPOResult:
     """What PPO makes of a probe; pure, to be vmapped over settings and keys."""
     collect = collector(config, setting)
     return PIDLagrangianPPO(config).train(key, collect, budget=jnp.asarray(setting.budget))
@@ -112,9 +112,9 @@ def _relaxes(result: PPOResult) -> Bool[Array, ""]:
     return (history.multiplier[-1] < 1e-3) & (_recent(history.action_mix[:, 1]) > 0.95)
 
 
-def _setting(worth, budget: float, delayed: bool = False) -> Setting:
+def _setting(worth, budget: float, delayed: bool = False) -> Task:
     table = np.broadcast_to(np.asarray(worth, np.float32), (CUES, 4))
-    return Setting(table, np.asarray(delayed), np.asarray(budget, np.float32))
+    return Task(table, np.asarray(delayed), np.asarray(budget, np.float32))
 
 
 _RISING = np.linspace(0, 1, CUES)[:, None] * np.asarray([[0.0, 1.0, 1.2, 1.4]])

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.probes import CONFIG, PROBES, Setting, collector, train_probe
+from support.probes import CONFIG, PROBES, Task, collector, train_probe
 
 from ponderttt.errors import InputError
 from ponderttt.models.policy_network import (
@@ -228,7 +228,7 @@ def trained():
     """Every probe on ten seeds, and the binding one again with more to spend, in one program."""
     runs = {name: probe.setting for name, probe in PROBES.items()}
     runs["more to spend"] = BINDING._replace(budget=np.float32(3.0))
-    stacked = Setting(
+    stacked = Task(
         *(jnp.stack([jnp.asarray(x) for x in xs]) for xs in zip(*runs.values(), strict=True))
     )
     keys = jax.random.split(jax.random.key(0), 10)

@@ -4,7 +4,7 @@ An adapter is a pytree; `rollout` hands it one unit of one document at a time. `
 states of the frozen base: the last ones, or those before the last `suffix_blocks` blocks.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int
 
@@ -26,6 +26,7 @@ class Unit(NamedTuple):
     mask: Bool[Array, "U"]
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """Fast weights on a frozen language model, and their inner objective."""
 

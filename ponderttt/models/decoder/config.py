@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from ponderttt.checks import Bounds, Count, Positive, check
 from ponderttt.errors import InputError
@@ -52,6 +52,6 @@ class DecoderConfig:
             return 0
         return int(self.head_dim * self.rotary_fraction) // 2 * 2
 
-    def replace(self, **changes) -> Self:
+    def replace(self, **changes) -> "DecoderConfig":
         """The same configuration with some choices changed."""
         return dataclasses.replace(self, **changes)

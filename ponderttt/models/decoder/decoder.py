@@ -1,7 +1,7 @@
 """One decoder for every family: blocks stacked along a leading layer axis, run by `lax.scan`.
 
 Axes: B documents, T tokens, D width, H query heads, G key/value heads, R = H / G queries that
-share a key, d head width, L layers, V vocabulary.
+share a key, d head width, i and o inputs and outputs of a product, V vocabulary.
 """
 
 import jax
@@ -44,7 +44,7 @@ class Decoder(nnx.Module):
         h = jnp.take(self.embedding[...], tokens, axis=0)
         h = h.astype(jnp.float32)  # the stream between products, whatever the weights are
         if self.positions is not None:
-            h = h + self.positions[...][None, : tokens.shape[1]]
+            h = h + self.positions[...].astype(h.dtype)[None, : tokens.shape[1]]
         return h
 
     def run_blocks(
@@ -141,19 +141,17 @@ def mlp(config, params, x, deltas: Deltas) -> Float[Array, "B T D"]:
     return add_delta(project(params, "mlp_out", inner), inner, deltas.get("mlp_out"))
 
 
-def project(params, name: str, x: Float[Array, "B T inputs"]) -> Float[Array, "B T outputs"]:
+def project(params, name: str, x: Float[Array, "B T i"]) -> Float[Array, "B T o"]:
     """`x` times the weight called `name`, plus its bias where it has one."""
     weight = params[name]
     y = jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=jnp.float32)
     bias = params.get(f"{name}_bias")
-    return y if bias is None else y + bias[None, None]
+    return y if bias is None else y + bias.astype(y.dtype)[None, None]
 
 
 def add_delta(
-    y: Float[Array, "B T outputs"],
-    x: Float[Array, "B T inputs"],
-    delta: dict[str, jax.Array] | None,
-) -> Float[Array, "B T outputs"]:
+    y: Float[Array, "B T o"], x: Float[Array, "B T i"], delta: dict[str, jax.Array] | None
+) -> Float[Array, "B T o"]:
     """`y` plus what the fast weights `delta` add to the product that made it from `x`."""
     if delta is None:
         return y

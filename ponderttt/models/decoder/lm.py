@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +60,9 @@ class TransformerLM:
     fingerprint: str
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, dtype: str = "float32") -> Self:
+    def from_pretrained(
+        cls, name_or_folder: str | Path, *, dtype: str = "float32"
+    ) -> "TransformerLM":
         """A named model, or a local folder with config.json and *.safetensors.
 
         Args:
@@ -82,13 +83,15 @@ class TransformerLM:
         return cls._from_weights(load_weights(str(name_or_folder)), str(name_or_folder), dtype)
 
     @classmethod
-    def random(cls, config: DecoderConfig, *, seed: int = 0, dtype: str = "float32") -> Self:
+    def random(
+        cls, config: DecoderConfig, *, seed: int = 0, dtype: str = "float32"
+    ) -> "TransformerLM":
         """Random weights of any shape: for tests and timings."""
         dtype = resolve(dtype)
         return cls._from_weights(random_weights(config, seed), "random", dtype)
 
     @classmethod
-    def _from_weights(cls, weights: Weights, name: str, dtype: str) -> Self:
+    def _from_weights(cls, weights: Weights, name: str, dtype: str) -> "TransformerLM":
         params = jax.tree.map(lambda array: jnp.asarray(array, DTYPES[dtype]), weights.params)
         graphdef, state = nnx.split(Decoder(weights.config, params))
         digest = f"{weights.config} {weights.digest} {dtype}"
@@ -117,17 +120,17 @@ class TransformerLM:
         """The output matrix: logits are `hidden_states @ head.T`."""
         return self.decoder.head
 
-    def logits(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
+    def logits(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T V"]:
         """Scores of the token that follows each position, in float32."""
         self._check_tokens(tokens)
         return _logits(self, tokens)
 
-    def hidden_states(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    def hidden_states(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
         """What the head reads: the last block's output after the final norm."""
         return self.suffix_states(self.prefix_states(tokens))
 
     def prefix_states(
-        self, tokens: Int[Array, "B T"], suffix_blocks: int = 0
+        self, tokens: Int[Array | np.ndarray, "B T"], suffix_blocks: int = 0
     ) -> Float[Array, "B T D"]:
         """What enters the last `suffix_blocks` blocks."""
         self._check_suffix(suffix_blocks)

@@ -53,5 +53,6 @@ def positions(length: int, width: int) -> Float[Array, "T D"]:
     (4, 6)
     """
     half = -(-width // 2)
-    angles = jnp.arange(length)[:, None] / 10_000 ** (jnp.arange(half) / half)[None]
+    periods = 10_000 ** (jnp.arange(half) / half)
+    angles = jnp.arange(length).astype(float)[:, None] / periods[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)[:, :width]

@@ -145,7 +145,7 @@ class IterativeTransformerTTT(nnx.Module):
     ) -> tuple[Float[Array, ""], Float[Array, "B T"]]:
         """The mean over scored tokens (with gradient), and each token's (without; 0 elsewhere)."""
         scored = labels != IGNORED
-        weights = scored / jnp.maximum(jnp.sum(scored), 1)
+        weights = scored.astype(float) / jnp.maximum(jnp.sum(scored), 1).astype(float)
         mean, nll = head_loss(
             hidden.reshape(-1, hidden.shape[-1]), self.embedding[...],
             jnp.where(scored, labels, 0).reshape(-1), weights.reshape(-1),

@@ -134,7 +134,7 @@ class ReferenceTTTLayer(nnx.Module):
         q, k, v = heads(self.wq), heads(self.wk), heads(self.wv)
         at = (done + jnp.arange(x.shape[1])) % self.config.mini_batch
         powers = jnp.arange(0, self.config.head_dim, 2) / self.config.head_dim
-        angles = at[:, None] * self.config.rope_base ** -powers[None]
+        angles = at.astype(float)[:, None] * self.config.rope_base ** -powers[None]
         rate = jnp.einsum("BTD,DH->BHT", x, self.rate_weight[...])
         rate = jax.nn.sigmoid(rate + self.rate_bias[...][None, :, None])
         return _rotate(q, angles), _rotate(k, angles), v, rate

@@ -1,7 +1,6 @@
 """What a person sees while notebooks run: a line for each that is at work, and one when it ends."""
 
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -23,7 +22,7 @@ class Live:
         self._tasks: dict[str, TaskID] = {}
         self._stages: dict[str, str] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Live":
         self._bars.start()
         return self
 

@@ -27,15 +27,14 @@ def make_documents(count: int = 3, units: int = 6, unit: int = 8, seed: int = 0)
     return Documents(tokens, mask, np.int32(256))
 
 
-class Counting:
+class Counting(TransformerLM):
     """A model that counts its forward calls and can be killed at one of them."""
 
     def __init__(self, lm, killed_at=None):
-        self.lm, self.calls, self.killed_at = lm, 0, killed_at
-        self.fingerprint, self.dtype, self.config = lm.fingerprint, lm.dtype, lm.config
+        vars(self).update(vars(lm), lm=lm, calls=0, killed_at=killed_at)
 
     def hidden_states(self, tokens):
-        self.calls += 1
+        vars(self)["calls"] += 1
         if self.calls == self.killed_at:
             raise KeyboardInterrupt
         return self.lm.hidden_states(tokens)
