@@ -97,6 +97,7 @@ def test_every_key_moves_with_each_file_of_its_closure_and_with_no_other(copied)
     [
         ("models.decoder.hidden", "models/decoder/config.py"),
         ("models.decoder.hidden", "models/decoder/weights.py"),
+        ("models.decoder.hidden", "models/decoder/families/llama.py"),
         ("models.decoder.hidden", "models/decoder/checkpoint.py"),
         ("models.decoder.hidden", "models/decoder/parameters.py"),
         ("training.adapter", "inner/limit.py"),

@@ -24,6 +24,8 @@ PUBLIC = {
         "compute_pareto_frontier", "compute_action_statistics",
     ),
     "ponderttt.cache": ("import_closure",),
+    "ponderttt.experiments.notebook": ("config",),
+    "ponderttt.experiments.ppo_policy.tables": ("thinned",),
 }  # fmt: skip
 """Of DESIGN section 14, what is there so far and belongs to deciding."""
 

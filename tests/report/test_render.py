@@ -96,7 +96,7 @@ def test_without_publishing_the_book_stays_as_it_is(book):
 
 
 def test_a_record_of_other_parameters_is_refused_before_anything_runs(book, monkeypatch):
-    monkeypatch.setattr(render, "execute", lambda *_: pytest.fail("ran"))
+    monkeypatch.setattr(render, "Execution", lambda *_: pytest.fail("ran"))
     (book.parent / "params" / "small" / "fake.yaml").write_text("seed: 8")
     with pytest.raises(InputError, match=r"other parameters \(seed\)"):
         rendered(book)

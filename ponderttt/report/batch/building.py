@@ -39,11 +39,14 @@ def build(book: Path) -> Path:
     return index
 
 
-def publish(folder: Path, names: list[str]) -> None:
-    """Put the finished pages `names` of the report in `folder` into our sources, nobody beside."""
-    with alone_in(BOOK, WAIT_SECONDS):
+def publish(folder: Path, names: list[str], book: Path | None = None) -> None:
+    """Put the finished pages `names` of the report in `folder` into `book`, nobody beside.
+
+    Our own sources are the default.
+    """
+    with alone_in(book or BOOK, WAIT_SECONDS):
         for name in names:
-            pages.copy(folder / "pages", name, BOOK)
+            pages.copy(folder / "pages", name, book or BOOK)
 
 
 def build_report(folder: Path, names: list[str]) -> Path:

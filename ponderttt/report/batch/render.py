@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ponderttt.errors import InputError
 from ponderttt.experiments import notebook
-from ponderttt.report.batch import gate, notebooks, pages
+from ponderttt.report.batch import building, gate, notebooks, pages
 from ponderttt.report.batch.execution import Execution
 from ponderttt.result import MANIFEST, Result
 from ponderttt.storage import ROOT, alone_in, commit, file_sha256, writable_folder
@@ -40,9 +40,7 @@ def render(names: tuple[str, ...], book: Path, publish: bool, console: Console) 
         rendered = [_render(book, name, stored[name], folder, console) for name in found]
         passed = all(page.status == pages.PASS for page in rendered)
         if publish and passed:
-            with alone_in(book):
-                for name in found:
-                    pages.copy(folder / "pages", name, book)
+            building.publish(folder, found, book)
             console.print(f"published into {book}")
         elif publish:
             console.print("nothing was published: a page did not pass its gate")
