@@ -25,6 +25,7 @@ def run(folder):
     before = rollout._read_documents._cache_size()
     config = ConvergenceConfig(sources=(str(folder),), train_steps=2)
     result = convergence.run(config)
+    assert config.dtype == "auto" and result.scalars["dtype"] == "float32"  # what was used
     return result, rollout._read_documents._cache_size() - before
 
 

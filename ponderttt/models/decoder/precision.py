@@ -26,15 +26,10 @@ _TOKENS, _WIDTH, _HIDDEN, _VOCABULARY = 256, 576, 3072, 4096
 _REPEATS = 3
 
 
-def check_dtype(dtype: str) -> None:
-    """An `InputError` unless `dtype` names one that models are offered in, or is `auto`."""
+def resolve(dtype: str) -> str:
+    """`dtype`, or for `auto` what `fastest` says; any other name is an `InputError`."""
     if dtype != "auto" and dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: expected one of auto, {', '.join(DTYPES)}")
-
-
-def resolve(dtype: str) -> str:
-    """`dtype`, or for `auto` what `fastest` says."""
-    check_dtype(dtype)
     return fastest() if dtype == "auto" else dtype
 
 
