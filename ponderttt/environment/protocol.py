@@ -6,7 +6,7 @@ cheapest. Decisions lie in a tree, as in a heap: the first unit is node 0, and a
 leads to node `A m + 1 + a`. Axes: E nodes with a decision, W allocations; A, B, N as everywhere.
 """
 
-from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -54,7 +54,7 @@ class Environment(Protocol):
     def num_decisions(self) -> int:
         """How many units of a document a policy's decisions bind for (static): N or N - 1."""
 
-    def select(self, index: Any) -> Self:
+    def select(self, index: Any) -> "Environment":
         """The documents at `index`, a slice or an integer array along B."""
 
     def run(self, policy: Policy, *, key: PRNGKeyArray, state: Any = None) -> Episode:
@@ -65,7 +65,7 @@ class Environment(Protocol):
 
     def counterfactuals(
         self, episode: Episode, horizon: Horizon = "next"
-    ) -> Float[np.ndarray, "*S B N-1 A"]:
+    ) -> Float[np.ndarray, "*S B decisions A"]:
         """What each action at each decision of `episode` gains over the cheapest one there.
 
         Nats a token, over the units of `horizon`, after the decisions that `episode` took before.

@@ -1,7 +1,7 @@
 """Live text as an environment: whatever is asked is read by `rollout`, once for each question."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class LiveText:
     def num_decisions(self) -> int:
         return self.num_units
 
-    def select(self, index: Any) -> Self:
+    def select(self, index: Any) -> "LiveText":
         described = None if self.described is None else self.described[index]
         documents, hidden = self.documents.select(index), self.hidden[index]
         return replace(self, documents=documents, hidden=hidden, described=described)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,19 +49,19 @@ class TreeEnvironment:
     def num_decisions(self) -> int:
         return self.num_units - 1
 
-    def select(self, index: Any) -> Self:
+    def select(self, index: Any) -> "TreeEnvironment":
         return jax.tree.map(lambda x: x[index], self)
 
-    def without_tokens(self) -> Self:
+    def without_tokens(self) -> "TreeEnvironment":
         """With units for tokens: a hundredth of the size, for policies that read no tokens."""
         return replace(self, tree=self.tree._replace(token_nll=self.tree.nll[..., None]))
 
-    def without(self, *groups: str) -> Self:
+    def without(self, *groups: str) -> "TreeEnvironment":
         """With all features of `groups` at 0."""
         keep = FeatureExtractor.raw(budget=1.0).without(*groups).keep
         return replace(self, features=self._features() * keep[None, None])
 
-    def with_noise(self, key: PRNGKeyArray, std: float) -> Self:
+    def with_noise(self, key: PRNGKeyArray, std: float) -> "TreeEnvironment":
         """With normal noise on the features: one draw a unit, for one of its nodes is met."""
         features = self._features()
         unit = node_units(self.num_units)
