@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ponderttt.errors import InputError
 from ponderttt.result import Result, plain
@@ -16,6 +16,7 @@ STORED = "PONDERTTT_STORED"
 _ABSENT = object()
 
 
+@runtime_checkable
 class Experiment(Protocol):
     """A package of `ponderttt.experiments`, as notebooks and the report know it."""
 
