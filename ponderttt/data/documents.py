@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ponderttt.data.encoding import encode_texts
-from ponderttt.data.sources import check_split, open_source
+from ponderttt.data.sources import check_split, open_table
 from ponderttt.errors import InputError
 from ponderttt.types import Documents
 
@@ -19,7 +19,7 @@ _BATCH = 16
 class Corpus:
     """Documents of one split of one source, with the path and language of each.
 
-    `record` says what the source was read from (see `open_source`).
+    `record` says what the source was read from (see `open_table`).
     """
 
     documents: Documents
@@ -76,12 +76,12 @@ class CodeDataset:
             )
         self.tokenizer, self.split, self.seq_length = tokenizer, split, seq_length
         self.source, self.seed = str(source), seed
-        dataset, self.record = open_source(source)
-        self._texts = dataset.data.column("text")
-        found = np.flatnonzero(dataset.data.column("split").to_numpy() == split)
+        table, self.record = open_table(source)
+        self._texts = table.column("text")
+        found = np.flatnonzero(table.column("split").to_numpy() == split)
         self.rows = np.random.default_rng(seed).permutation(found)[:max_examples]
-        self.paths = _strings(dataset, "path", self.rows)
-        self.languages = _strings(dataset, "language", self.rows)
+        self.paths = _strings(table, "path", self.rows)
+        self.languages = _strings(table, "language", self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -185,5 +185,5 @@ def _long_enough(
     return found[:wanted]
 
 
-def _strings(dataset, column: str, rows: np.ndarray) -> list[str]:
-    return dataset.data.column(column).to_numpy()[rows].tolist()
+def _strings(table, column: str, rows: np.ndarray) -> list[str]:
+    return table.column(column).to_numpy()[rows].tolist()

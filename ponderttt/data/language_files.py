@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ponderttt.data.hub import TIMEOUT
 from ponderttt.data.readers import hub_answers
-from ponderttt.data.sources import SPLITS, open_source
+from ponderttt.data.sources import SPLITS, open_table
 from ponderttt.errors import InputError
 from ponderttt.storage import file_sha256
 
@@ -128,8 +128,8 @@ def _read_offline() -> tuple[Splits, dict[str, Any]]:
     splits: Splits = {split: [] for split in SPLITS}
     records = {}
     for name in OFFLINE:
-        dataset, record = open_source(name)
-        rows = (dataset.data.column(column).to_pylist() for column in ("path", "text", "split"))
+        table, record = open_table(name)
+        rows = (table.column(column).to_pylist() for column in ("path", "text", "split"))
         for title, text, split in zip(*rows, strict=True):
             splits[split].append(Article(title, text))
         records[name] = {"versions": record["versions"], "sha256": record["sha256"]}

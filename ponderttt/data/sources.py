@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
 import pyarrow as pa
 import xxhash
 
@@ -102,6 +103,12 @@ def open_source(name_or_path: str | Path) -> tuple["datasets.Dataset", dict]:
     return datasets.Dataset(table, fingerprint=record["sha256"][:16]), record
 
 
+def open_table(name_or_path: str | Path) -> tuple[pa.Table, dict]:
+    """`open_source` without the package behind `Dataset`, whose import takes a second."""
+    arrow, record = _prepared(name_or_path)
+    return pa.ipc.open_stream(pa.memory_map(str(arrow))).read_all(), record
+
+
 def split_of(path: str, shares: tuple[int, int, int]) -> str:
     """The split of a text: a function of its path's hash, the same on every machine."""
     position = xxhash.xxh64_intdigest(path.encode()) % 100
@@ -143,7 +150,10 @@ def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
     stem = cache_folder("sources") / f"{name}-{key}"
     arrow, manifest = stem.with_name(stem.name + ".arrow"), stem.with_name(stem.name + ".json")
     if not manifest.exists():
-        _prepare(name, source, versions, arrow, manifest)
+        # Notebooks that run side by side need the same sources: one makes it, the others wait.
+        with filelock.FileLock(stem.with_name(stem.name + ".lock")):
+            if not manifest.exists():
+                _prepare(name, source, versions, arrow, manifest)
         note(manifest, None)
     record = _verified(arrow, manifest)
     note(manifest, Origin(*record.pop("origin")))
