@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.checks import Bounds, Count, Seed, check
-from ponderttt.data import get_tokenizer
 from ponderttt.environment.tree import MOST_UNITS, Tree, read_tree
 from ponderttt.environment.walk import features_at, walk
 from ponderttt.errors import InputError
@@ -25,9 +24,10 @@ from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.precision import Dtype
 from ponderttt.policies import FeatureExtractor, RandomPolicy
-from ponderttt.policies.features import TokenTable, describe
+from ponderttt.policies.features import TokenTable
 from ponderttt.prepare import tuning
 from ponderttt.prepare.corpora import Texts, load_texts
+from ponderttt.prepare.description import described, token_table, with_constants
 from ponderttt.prepare.inputs import ModelName
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import track
@@ -165,11 +165,7 @@ def prepare(
         Reader(lm, "switch", seed), tuning.next_token, tuning.NEXT_TOKEN_GRID,
         training, validation, budget=CHUNK_ACTIONS.costs[1], count=max(1, each // 4),
     )  # fmt: skip
-    table = TokenTable.fit(
-        get_tokenizer(lm.tokenizer_name),
-        np.asarray(training.corpus.documents.tokens),
-        training.corpus.hidden[0],
-    )
+    table = token_table(lm, training)
     parts = {
         split: _read(
             lm, ready.adapter, table, texts.select(texts.round_robin()), f"{stream}, {split}"
@@ -185,11 +181,8 @@ def prepare(
 def _read(
     lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str
 ) -> Split:
-    corpus = texts.corpus
-    tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
-    described, trees = [], []
+    corpus, trees = texts.corpus, []
     for i in track(range(len(texts)), f"{label}: every way", len(texts)):
-        described.append(describe(table, tokens[i], mask[i], corpus.hidden[i], corpus.attention[i]))
         documents, hidden = corpus.batch(np.asarray([i]))
         key = fingerprint(
             code_fingerprint("ponderttt.environment.tree"),
@@ -205,7 +198,7 @@ def _read(
 
         trees.append(cached("episodes", key, compute))
     tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
-    return Split(texts, np.stack(described), tree)
+    return Split(texts, described(table, texts), tree)
 
 
 def equiprobable_policy() -> RandomPolicy:
@@ -220,8 +213,7 @@ def _constants(training: Split, seed: int) -> FeatureExtractor:
     episode = walk(
         training.tree, equiprobable_policy(), key=jax.random.key(seed), features=features
     )
-    seen = np.asarray(episode.features[:, :-1])
-    return raw.fit(seen.reshape(-1, seen.shape[-1]))
+    return with_constants(raw, np.asarray(episode.features))
 
 
 def by_source(values: Float[np.ndarray, "B"], texts: Texts) -> float:

@@ -57,8 +57,8 @@ def test_the_verdicts_turn_with_the_result(result):
         table["oracle_loss"] = table["control_loss"] - sign * 0.01 + noise
         table["greedy_loss"] = table["oracle_loss"] + sign * 0.01
     found = [{c.sentence: c.verdict for c in page.claims(one)} for one in (good, bad)]
-    sentences = [s for s in found[0] if "reads better than the best uninformed" in s]
-    ahead = [s for s in found[0] if "one step ahead reads as well" in s]
+    sentences = [s for s in found[0] if "lower test loss than the best uninformed control" in s]
+    ahead = [s for s in found[0] if "one step ahead has no higher test loss" in s]
     assert len(sentences) == len(ahead) == 2
     for sentence in sentences:
         assert [f[sentence] for f in found] == [claims.SUPPORTED, claims.NOT_SUPPORTED]

@@ -16,7 +16,6 @@ from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.tree import path_nodes
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
-from ponderttt.experiments.token_oracle import run as token_level
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
 from ponderttt.result import Result
@@ -45,7 +44,6 @@ class Searched(NamedTuple):
 def run(config: OracleConfig) -> Result:
     """Read every stream's test documents in every way; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
-    tokens = token_level.run(config.tokens())
     searched = [_search(task, config) for task in config.tasks(lm)]
 
     def each(make: Callable[[Searched], pd.DataFrame]) -> pd.DataFrame:
@@ -66,7 +64,6 @@ def run(config: OracleConfig) -> Result:
             "one_step": each(lambda one: tables.one_step(one, budgets)),
             "controls": each(tables.controls),
             "tuning": each(lambda one: one.task.tuned.assign(stream=one.task.stream)),
-            **{name: table for name, table in tokens.items() if name != "tokens"},
         },
         scalars={
             "test_documents": num_documents(documents),

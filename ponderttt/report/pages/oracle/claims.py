@@ -8,7 +8,6 @@ from ponderttt.report.display.claims import (
     Evidence,
     paired_gain,
 )
-from ponderttt.report.pages.token_oracle.charts import token_claims
 from ponderttt.result import Result
 
 
@@ -20,18 +19,19 @@ def claims(result: Result) -> list[Claim]:
         paired = part.set_index(["source", "document"])
         found += [
             Claim(
-                f"{stream}, budget {budget:g}: the oracle reads better than the best uninformed "
-                f"control ({paired['control'].iloc[0]}).",
+                f"{stream}, budget {budget:g}: the oracle has lower test loss than the best "
+                f"uninformed control ({paired['control'].iloc[0]}) at equal cost.",
                 ABOVE_ZERO,
                 paired_gain(paired["control_loss"] - paired["oracle_loss"]),
             ),
             Claim(
-                f"{stream}, budget {budget:g}: search one step ahead reads as well as the oracle.",
+                f"{stream}, budget {budget:g}: search one step ahead has no higher test loss than "
+                "the oracle at equal cost.",
                 NOT_WORSE,
                 paired_gain(paired["oracle_loss"] - paired["greedy_loss"]),
             ),
         ]
-    return [*found, *_differences(result), *_difficulty(result), *token_claims(result.tables)]
+    return [*found, *_differences(result), *_difficulty(result)]
 
 
 def _differences(result: Result) -> list[Claim]:

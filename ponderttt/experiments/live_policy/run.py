@@ -1,0 +1,81 @@
+"""One policy a seed, trained on the documents of a source while they are read."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ponderttt.allocation.stream import equiprobable_policy
+from ponderttt.environment.rollout import rollout
+from ponderttt.errors import InputError
+from ponderttt.experiments.live_policy.config import LivePolicyConfig
+from ponderttt.models.adapters.protocol import Adapter
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.policies import FeatureExtractor, UniformPolicy
+from ponderttt.prepare import tuning
+from ponderttt.prepare.corpora import Texts, load_texts
+from ponderttt.prepare.description import described, token_table, with_constants
+from ponderttt.prepare.reader import Reader
+from ponderttt.progress import ticker
+from ponderttt.training.policy_trainer import PolicyTrainer, World
+from ponderttt.training.ppo import PPOConfig, PPOResult
+from ponderttt.types import CHUNK_ACTIONS
+
+
+class Trained(NamedTuple):
+    """Policies of all seeds, and what they were trained in."""
+
+    trainer: PolicyTrainer
+    world: World
+    result: PPOResult
+
+
+def train(lm: TransformerLM, source: str, config: LivePolicyConfig) -> Trained:
+    """Tune the inner rate, fit the features' constants, train; all on training documents."""
+    load = partial(
+        load_texts, lm, (source,), unit=config.chunk_size, units=config.units, seed=0
+    )  # fmt: skip
+    training = load(split="train", count=config.documents)
+    if len(training) < config.at_once:
+        raise InputError(
+            f"{source} has {len(training)} training documents of {config.units} units of "
+            f"{config.chunk_size} tokens: an iteration reads {config.at_once}; lower "
+            "rollout_length, units or chunk_size"
+        )
+    if config.rate is None:
+        validation = load(split="validation", count=max(1, config.documents // 2))
+        adapter = _tuned(lm, training, validation)
+    else:
+        adapter = tuning.next_token(config.rate, config.clip)
+    world = prepare_world(lm, adapter, training, budget=config.budget)
+    ppo = PPOConfig(iterations=config.num_iterations, budget=config.budget)
+    trainer = PolicyTrainer(ppo, documents=config.at_once)
+    keys = jnp.stack([jax.random.key(seed) for seed in config.seeds])
+    tick = ticker("rollouts", config.num_iterations * len(config.seeds))
+    return Trained(trainer, world, jax.block_until_ready(trainer.train(keys, world, tick=tick)))
+
+
+def _tuned(lm: TransformerLM, training: Texts, validation: Texts) -> Adapter:
+    return tuning.tune(
+        Reader(lm, "switch", 0), tuning.next_token, tuning.NEXT_TOKEN_GRID, training, validation,
+        budget=CHUNK_ACTIONS.costs[1], count=max(1, len(training) // 4),
+    ).adapter  # fmt: skip
+
+
+def prepare_world(lm: TransformerLM, adapter: Adapter, training: Texts, *, budget: float) -> World:
+    """The training documents, read once without and once with updates of every kind."""
+    documents, hidden = training.corpus.batch(np.arange(len(training)))
+    known = jnp.asarray(described(token_table(lm, training), training))
+    raw = FeatureExtractor.raw(budget=budget)
+
+    def read(policy):
+        return rollout(
+            lm, adapter, policy, documents, key=jax.random.key(0), dispatch="switch",
+            hidden=hidden, extractor=raw, described=known,
+        )  # fmt: skip
+
+    extractor = with_constants(raw, np.asarray(read(equiprobable_policy()).features))
+    skip = read(UniformPolicy("SKIP")).nll
+    return World(lm, adapter, extractor, documents, hidden, known, skip)
