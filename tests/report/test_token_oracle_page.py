@@ -1,18 +1,24 @@
 """The token oracle's page: charts, verdicts and checks, of tables that are made."""
 
 import copy
+import dataclasses
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from ponderttt import result as records
+from ponderttt.experiments import token_oracle
 from ponderttt.experiments.token_oracle import tables
 from ponderttt.models.iterative.config import IterativeTransformerConfig
+from ponderttt.report.batch import notebooks
 from ponderttt.report.display import claims, renderer
 from ponderttt.report.pages import token_oracle as page
 from ponderttt.report.pages.token_oracle.charts import by_difficulty
 from ponderttt.result import Result
+from ponderttt.storage import ROOT
 
 ACTIONS = IterativeTransformerConfig(vocab_size=40, hidden_dim=16, num_heads=2).actions
 
@@ -50,7 +56,7 @@ def test_a_chart_is_a_small_specification_and_a_picture(result, name):
 
 
 def test_the_checks_hold_and_find_what_does_not_fit(result):
-    assert "False" not in page.check(result) and page.check(result).count("True") == 6
+    assert "False" not in page.check(result) and page.check(result).count("True") == 5
     broken = copy.deepcopy(result)
     broken.tables["token_frontier"]["oracle"] = -1.0
     broken.tables["token_optimal"]["share"] *= 2
@@ -66,3 +72,14 @@ def test_the_verdicts_turn_with_the_result(result):
         table[[effect, "low", "high"]] = -table[[effect, "high", "low"]].to_numpy()
     assert [c.verdict for c in page.claims(turned)] == [claims.NOT_SUPPORTED] * 3
     assert "summed over the horizon" in page.conclusions(result)
+
+
+def test_the_published_record_says_with_which_sizes_it_was_made():
+    published = records.load(ROOT / "book" / "results" / "token_oracle")
+    config = token_oracle.CONFIG(**published.config)
+    preset = notebooks.params_file("cpu", "token_oracle")
+    assert dataclasses.asdict(config) == yaml.safe_load(preset.read_text())
+    assert "False" not in page.check(published)
+    asked = config.max_batches * config.batch_size * config.sample_positions
+    assert published.scalars["positions"] == asked
+    assert published.tables["token_optimal"]["documents"].eq(published.scalars["texts"]).all()

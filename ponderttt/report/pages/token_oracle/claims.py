@@ -47,7 +47,6 @@ def check(result: Result) -> str:
     """What must come out the same on every machine: shapes, counts, orderings; no measurement."""
     optimal, frontier = result.tables["token_optimal"], result.tables["token_frontier"]
     gain = optimal.set_index("option")["gain"]
-    ends = frontier.set_index("mean_steps").loc[[1.0, 8.0], "same_for_all"]
     lines = [f"{name}: {len(table)} rows" for name, table in sorted(result.tables.items())]
     lines += [
         f"positions: {result.scalars['positions']} of {result.scalars['texts']} texts",
@@ -57,7 +56,6 @@ def check(result: Result) -> str:
         f"{bool((frontier['oracle'] >= frontier['same_for_all'] - 1e-9).all())}",
         "a larger mean K never costs the oracle: "
         f"{bool((np.diff(frontier['oracle']) >= -1e-9).all())}",
-        f"K1 and K8 for all are the curve's ends: {bool(np.allclose(ends, gain[['K1', 'K8']]))}",
         "correlations within [-1, 1]: "
         f"{bool(result.tables['token_difficulty']['rho'].abs().max() <= 1)}",
     ]
