@@ -7,12 +7,13 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from ponderttt.checks import check
 from ponderttt.errors import InputError
 from ponderttt.prepare.inputs import SourceName
 from ponderttt.storage import writable_folder, write_text
@@ -49,11 +50,9 @@ def load_scale(scale: Scale) -> "TransformerLM":
     from ponderttt.models.decoder.lm import TransformerLM
 
     name = SCALES[scale]
+    sentence = f"Loading {name} ({scale})"
     try:
-        lm, sentence = (
-            TransformerLM.from_pretrained(name, dtype="auto"),
-            f"Loading {name} ({scale})",
-        )
+        lm = TransformerLM.from_pretrained(name, dtype="auto")
     except InputError as error:
         if scale != "125m":
             raise
@@ -87,6 +86,11 @@ class TextCommand:
         """The language model, on the device."""
         use_device(self.device)
         return load_scale(self.model_scale)
+
+    def stated(self, lm: "TransformerLM") -> dict[str, Any]:
+        """What results say of how they came about."""
+        folder = self.output_dir and str(self.output_dir)
+        return asdict(self) | {"output_dir": folder, "model": lm.name, "dtype": lm.dtype}
 
     def open_folder(self, *parts: str) -> Path | None:
         """Where results go, shown to be writable; None where none are wanted."""
@@ -124,6 +128,14 @@ class TableCommand:
         """A configuration of this kind, with what the command has for its fields."""
         names = {each.name for each in fields(kind)} & {each.name for each in fields(self)}
         return kind(**options, **{name: getattr(self, name) for name in names})
+
+    def __post_init__(self):
+        check(self)
+        self.experiment()  # refuses what cannot be used
+
+    def experiment(self) -> Any:
+        """The configuration of the experiment that this asks for."""
+        raise NotImplementedError
 
     def compute(self, run: Callable[[], "Result"]) -> "Result":
         """What `run` finds on the device; its tables go into the folder, which is tried first."""

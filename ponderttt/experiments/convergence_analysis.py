@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ponderttt.checks import Count, Seed, check
+from ponderttt.checks import Count, Seed
 from ponderttt.experiments.command import TableCommand, print_tables, run_module
 from ponderttt.prepare.inputs import ModelName, SourceName
 from ponderttt.result import Result
@@ -32,12 +32,7 @@ class ConvergenceAnalysisConfig(TableCommand):
     """Outer steps that each of the five reconstruction layers is trained for."""
     seed: Seed = 0
 
-    def __post_init__(self):
-        check(self)
-        self.experiment()  # refuses what cannot be used
-
     def experiment(self) -> Any:
-        """The experiment that this asks for."""
         from ponderttt.experiments.convergence import ConvergenceConfig
 
         return self.ask(ConvergenceConfig, test_documents=self.max_batches)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ponderttt.checks import check
 from ponderttt.experiments.command import TableCommand, run_module
 from ponderttt.result import Result
 
@@ -52,12 +51,7 @@ class SuiteConfig(TableCommand):
     output_dir: Path = Path("outputs/comparison")
     """Where a JSON file for each method and seed goes, and the tables as CSV."""
 
-    def __post_init__(self):
-        check(self)
-        self.experiment()  # refuses what cannot be used
-
     def experiment(self) -> Any:
-        """The experiment that this asks for."""
         from ponderttt.experiments.comparison import ComparisonConfig
 
         return self.ask(ComparisonConfig)

@@ -6,7 +6,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ponderttt.checks import check
 from ponderttt.experiments.command import TableCommand, print_tables, run_module
 from ponderttt.result import Result
 
@@ -33,12 +32,7 @@ class OracleAnalysisConfig(TableCommand):
     """wikipedia (from wheels); wikitext-2, wikitext-103, ptb (from the hub); or their folder."""
     seed: int = 0
 
-    def __post_init__(self):
-        check(self)
-        self.experiment()  # refuses what cannot be used
-
     def experiment(self) -> Any:
-        """The experiment that this asks for."""
         from ponderttt.experiments.token_oracle import TokenOracleConfig
 
         return self.ask(TokenOracleConfig, batch_size=8)

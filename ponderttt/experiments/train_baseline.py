@@ -3,7 +3,7 @@
 `python -m ponderttt.experiments.train_baseline --model_scale 125m --action SKIP --num_chunks 10`
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from ponderttt.checks import Count, NonNegative, Seed, check
@@ -47,12 +47,10 @@ def run(config: TrainBaselineConfig) -> dict:
         costs.append(cost)
     mean, total = sum(losses) / len(losses), sum(costs)
     print(f"Average loss: {mean:.3f}\nTotal cost: {total:.1f} ({costs[0]:g} a chunk)")
-    stated = asdict(config) | {
-        "output_dir": str(config.output_dir),
-        "model": lm.name,
-        "dtype": lm.dtype,
-    }
-    result = {"config": stated, "chunk_losses": losses, "average_loss": mean, "total_cost": total}
+    result = {
+        "config": config.stated(lm), "chunk_losses": losses,
+        "average_loss": mean, "total_cost": total,
+    }  # fmt: skip
     write_results(folder, result)
     return result
 

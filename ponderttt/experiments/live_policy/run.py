@@ -79,3 +79,20 @@ def prepare_world(lm: TransformerLM, adapter: Adapter, training: Texts, *, budge
     extractor = with_constants(raw, np.asarray(read(equiprobable_policy()).features))
     skip = read(UniformPolicy("SKIP")).nll
     return World(lm, adapter, extractor, documents, hidden, known, skip)
+
+
+def histories(trained: Trained) -> list[dict[str, list]]:
+    """Of each seed, every recorded quantity by iteration."""
+    fields = trained.result.history._asdict()
+    count = len(fields["reward"])
+    return [
+        {name: np.asarray(values[s]).round(6).tolist() for name, values in fields.items()}
+        for s in range(count)
+    ]
+
+
+def inner_rate(trained: Trained) -> dict[str, float | None]:
+    """The inner rate that was used, given or tuned, and its clip; from float32 as written."""
+    adapter = trained.world.adapter
+    clip = None if adapter.clip is None else round(float(adapter.clip), 6)
+    return {"rate": round(float(adapter.rate), 6), "clip": clip}
