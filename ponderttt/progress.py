@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -26,3 +27,15 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     for done, item in enumerate(items, start=1):
         yield item
         write_text(path, json.dumps({"label": label, "done": done, "total": total}))
+
+
+def ticker(label: str, total: int) -> Callable[[], None]:
+    """`track` for work that calls back: call what this gives for each of `total` that is done."""
+    bar, lock = track(range(total), label, total), Lock()
+    next(bar, None)
+
+    def tick() -> None:
+        with lock:  # JAX calls back from threads of its own
+            next(bar, None)
+
+    return tick

@@ -6,10 +6,18 @@ import papermill
 import pytest
 
 from ponderttt.errors import InputError
-from ponderttt.experiments import baselines, comparison, convergence, gating, oracle, ppo_policy
+from ponderttt.experiments import (
+    baselines,
+    comparison,
+    convergence,
+    gating,
+    oracle,
+    ppo_policy,
+    token_oracle,
+)
 from ponderttt.report.batch import notebooks, runner
 
-EXPERIMENTS = (baselines, comparison, convergence, gating, oracle, ppo_policy)
+EXPERIMENTS = (baselines, comparison, convergence, gating, oracle, ppo_policy, token_oracle)
 CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in EXPERIMENTS}
 COMMAND_ONLY = {"comparison": {"tokenizer", "vocab_size", "test"}}
 """Fields that the command has and the notebook has not."""

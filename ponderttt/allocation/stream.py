@@ -17,18 +17,17 @@ from jaxtyping import Float
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.checks import Bounds, Count, Seed, check
-from ponderttt.data import get_tokenizer
 from ponderttt.environment.tree import MOST_UNITS, Tree, read_tree
 from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.protocol import Adapter
-from ponderttt.models.decoder.hidden import Encoded
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.precision import Dtype
 from ponderttt.policies import FeatureExtractor, RandomPolicy
-from ponderttt.policies.features import TokenTable, describe
+from ponderttt.policies.features import TokenTable
 from ponderttt.prepare import tuning
 from ponderttt.prepare.corpora import Texts, load_texts
+from ponderttt.prepare.description import described, token_table, with_constants
 from ponderttt.prepare.inputs import ModelName
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import track
@@ -160,36 +159,29 @@ def prepare(
         Reader(lm, "switch", seed), tuning.next_token, tuning.NEXT_TOKEN_GRID,
         training, validation, budget=CHUNK_ACTIONS.costs[1], count=max(1, each // 4),
     )  # fmt: skip
-    table = TokenTable.fit(
-        get_tokenizer(lm.tokenizer_name),
-        np.asarray(training.corpus.documents.tokens),
-        training.corpus.hidden[0],
-    )
+    table = token_table(lm, training)
     splits = {
         name: texts.select(texts.round_robin())
         for name, texts in (("training", training), ("validation", validation), ("test", test))
     }
     trees = {
-        name: _grow(lm, ready.adapter, table, texts.corpus, f"{stream}, {name}")
+        name: _grow(lm, ready.adapter, table, texts, f"{stream}, {name}")
         for name, texts in splits.items()
     }
     constants = _constants(*trees["training"], seed)
     parts = {
-        name: Split(texts, TreeEnvironment(tree, features_at(tree, constants, described)))
-        for (name, texts), (tree, described) in zip(splits.items(), trees.values(), strict=True)
+        name: Split(texts, TreeEnvironment(tree, features_at(tree, constants, known)))
+        for (name, texts), (tree, known) in zip(splits.items(), trees.values(), strict=True)
     }
     return AllocationTask(stream, ready.adapter, **parts, tuned=ready.table)
 
 
 def _grow(
-    lm: TransformerLM, adapter: Adapter, table: TokenTable, corpus: Encoded, label: str
-) -> tuple[Tree, Float[np.ndarray, "B N E"]]:
+    lm: TransformerLM, adapter: Adapter, table: TokenTable, texts: Texts, label: str
+) -> tuple[Tree, Float[np.ndarray, "B N described"]]:
     """The exhaustive tree of every document, and what is known of its text."""
-    tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))
-    described, trees = [], []
-    count = len(tokens)
-    for i in track(range(count), f"{label}: exhaustive tree", count):
-        described.append(describe(table, tokens[i], mask[i], corpus.hidden[i], corpus.attention[i]))
+    corpus, trees = texts.corpus, []
+    for i in track(range(len(texts)), f"{label}: exhaustive tree", len(texts)):
         documents, hidden = corpus.batch(np.asarray([i]))
         key = fingerprint(
             code_fingerprint("ponderttt.environment.tree"),
@@ -205,7 +197,7 @@ def _grow(
 
         trees.append(cached("episodes", key, compute))
     tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
-    return tree, np.stack(described)
+    return tree, described(table, texts)
 
 
 def equiprobable_policy() -> RandomPolicy:
@@ -213,13 +205,14 @@ def equiprobable_policy() -> RandomPolicy:
     return RandomPolicy(jnp.full(len(CHUNK_ACTIONS.names), 1 / len(CHUNK_ACTIONS.names)))
 
 
-def _constants(tree: Tree, described: Float[np.ndarray, "B N E"], seed: int) -> FeatureExtractor:
+def _constants(
+    tree: Tree, known: Float[np.ndarray, "B N described"], seed: int
+) -> FeatureExtractor:
     """Of the training documents where each action is as likely."""
     raw = FeatureExtractor.raw(budget=1.0)
-    environment = TreeEnvironment(tree, features_at(tree, raw, described))
+    environment = TreeEnvironment(tree, features_at(tree, raw, known))
     episode = environment.run(equiprobable_policy(), key=jax.random.key(seed))
-    seen = np.asarray(episode.features[:, :-1])
-    return raw.fit(seen.reshape(-1, seen.shape[-1]))
+    return with_constants(raw, np.asarray(episode.features))
 
 
 def by_source(values: Float[np.ndarray, "B"], texts: Texts) -> float:

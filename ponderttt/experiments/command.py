@@ -1,15 +1,32 @@
-"""What the experiments that have a command of their own share."""
+"""What every command shares: its arguments, its one-line errors, its device and its tables."""
 
+import contextlib
+import functools
+import io
+import json
+import re
 import sys
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from ponderttt.checks import check
 from ponderttt.errors import InputError
+from ponderttt.prepare.inputs import SourceName
+from ponderttt.storage import writable_folder, write_text
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ponderttt.models.decoder.lm import TransformerLM
+    from ponderttt.result import Result
+
 Device = Literal["cpu", "cuda"]
+Scale = Literal["125m", "350m", "1b"]
+SCALES = {"125m": "gpt2", "350m": "gpt2-medium", "1b": "gpt2-large"}
 
 
 def use_device(device: Device | None) -> None:
@@ -25,10 +42,160 @@ def use_device(device: Device | None) -> None:
             ) from error
 
 
-def run_module(config: type[C], run: Callable[[C], Any], description: str | None) -> None:
-    """Parse `config` from the command line and run; bad input is one line and exit code 2."""
+def load_scale(scale: Scale) -> "TransformerLM":
+    """The language model of a scale, which is named on standard output.
+
+    GPT-2 from the hub where it can be had; for 125m otherwise SmolLM2-135M from its wheel.
+    """
+    from ponderttt.models.decoder.lm import TransformerLM
+
+    name = SCALES[scale]
+    sentence = f"Loading {name} ({scale})"
     try:
-        run(tyro.cli(config, description=description, config=(tyro.conf.OmitArgPrefixes,)))
+        lm = TransformerLM.from_pretrained(name, dtype="auto")
+    except InputError as error:
+        if scale != "125m":
+            raise
+        lm = TransformerLM.from_pretrained("smollm2-135m", dtype="auto")
+        sentence = f"{name} is out of reach ({error}); 125m is SmolLM2-135M here"
+    print(sentence, flush=True)
+    return lm
+
+
+@dataclass(frozen=True)
+class TextCommand:
+    """What the commands have in common that read text with one of GPT-2's scales."""
+
+    model_scale: Scale = "125m"
+    """GPT-2's scales; offline, 125m is SmolLM2-135M from its wheel."""
+    source: SourceName = "stdlib"
+    """A named source, or a folder of files of your own."""
+    use_real_data: bool = False
+    """Read The Stack from the hub (gated) instead of `source`."""
+    output_dir: Path | None = None
+    """Where the results go: results.json in <output_dir>/<model_scale>/<action>."""
+    device: Device | None = None
+    """Backend; the default is whatever JAX finds."""
+
+    @property
+    def text(self) -> str:
+        """The source that is read."""
+        return "the-stack" if self.use_real_data else self.source
+
+    def load(self) -> "TransformerLM":
+        """The language model, on the device."""
+        use_device(self.device)
+        return load_scale(self.model_scale)
+
+    def stated(self, lm: "TransformerLM") -> dict[str, Any]:
+        """What results say of how they came about."""
+        folder = self.output_dir and str(self.output_dir)
+        return asdict(self) | {"output_dir": folder, "model": lm.name, "dtype": lm.dtype}
+
+    def open_folder(self, *parts: str) -> Path | None:
+        """Where results go, shown to be writable; None where none are wanted."""
+        return self.output_dir and writable_folder(
+            self.output_dir.joinpath(self.model_scale, *parts)
+        )
+
+
+def write_results(folder: Path | None, content: dict[str, Any]) -> None:
+    """results.json in `folder` (if there is one), which is named on standard output."""
+    if folder:
+        write_text(folder / "results.json", json.dumps(content, indent=1) + "\n")
+        print(f"Results: {folder / 'results.json'}")
+
+
+def print_tables(
+    tables: Mapping[str, "pd.DataFrame"], *, index: bool = False, form: str = ".4f"
+) -> None:
+    """Each table under its title."""
+    for title, table in tables.items():
+        text = table.to_string(index=index, float_format=lambda x: format(x, form))
+        print(f"\n{title}\n{text}")
+
+
+@dataclass(frozen=True)
+class TableCommand:
+    """What the commands have in common that run an experiment and show its tables."""
+
+    output_dir: Path | None = None
+    """Where the tables go, as CSV."""
+    device: Device | None = None
+    """Backend; the default is whatever JAX finds."""
+
+    def ask(self, kind: Any, **options: Any) -> Any:
+        """A configuration of this kind, with what the command has for its fields."""
+        names = {each.name for each in fields(kind)} & {each.name for each in fields(self)}
+        return kind(**options, **{name: getattr(self, name) for name in names})
+
+    def __post_init__(self):
+        check(self)
+        self.experiment()  # refuses what cannot be used
+
+    def experiment(self) -> Any:
+        """The configuration of the experiment that this asks for."""
+        raise NotImplementedError
+
+    def compute(self, run: Callable[[], "Result"]) -> "Result":
+        """What `run` finds on the device; its tables go into the folder, which is tried first."""
+        folder = writable_folder(self.output_dir) if self.output_dir else None
+        use_device(self.device)
+        result = run()
+        if folder:
+            for name, table in result.tables.items():
+                table.to_csv(folder / f"{name}.csv", index=False)
+            print(f"Tables: {folder}")
+        return result
+
+
+def run_module(run: Callable[..., Any], description: str | None = None) -> None:
+    """`execute` with the arguments of this process, for `python -m`."""
+    sys.exit(execute(run, description=description))
+
+
+def execute(
+    run: Callable[..., Any],
+    arguments: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    description: str | None = None,
+) -> int:
+    """Call `run` with what the command line says, and give the exit code: what `run` gives, or 0.
+
+    `run` takes a `config` of a frozen dataclass, whose fields are the options, or the options
+    themselves. Bad input is one line on standard error and the exit code 2.
+    """
+    try:
+        code = _parse(run, arguments, prog, description)()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _parse(
+    run: Callable[..., Any], arguments: Sequence[str] | None, prog: str | None, text: str | None
+) -> Callable[[], Any]:
+    """`run` with its arguments, yet to be called; what cannot be parsed is one line as well."""
+    config = run.__annotations__.get("config")
+
+    @functools.wraps(run)
+    def with_options(*values, **options):
+        return functools.partial(run, *values, **options)
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found = tyro.cli(config or with_options, prog=prog, description=text, args=arguments)
+    except SystemExit as end:
+        if end.code:
+            words = (line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines())
+            line = " ".join(word for word in words if word)
+            # A configuration that refuses a value says all there is to say.
+            line = re.sub(
+                r"^.*Error parsing [^-\s]\S*: | Argument helptext:.*(?= For full)", "", line
+            )
+            print(f"error: {line}", file=sys.stderr)
+        raise
+    return functools.partial(run, found) if config else found

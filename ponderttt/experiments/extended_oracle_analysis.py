@@ -6,12 +6,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ponderttt.experiments.command import run_module
 from ponderttt.experiments.oracle_analysis import OracleAnalysisConfig
 from ponderttt.experiments.oracle_analysis import run as run_analysis
-from ponderttt.storage import writable_folder
+from ponderttt.result import Result
 
 
 @dataclass(frozen=True)
@@ -22,23 +20,23 @@ class ExtendedOracleConfig(OracleAnalysisConfig):
     """Where the tables go as CSV, and each picture as PNG and as a page."""
 
 
-def run(config: ExtendedOracleConfig) -> dict[str, pd.DataFrame]:
-    """Run, print, write tables and pictures; returns the tables by name."""
+def run(config: ExtendedOracleConfig) -> Result:
+    """Run, print, write tables and pictures."""
     # The one import upwards: the module is where its users look for it, drawing is the report's.
     from ponderttt.report.display import renderer
-    from ponderttt.report.pages.token_oracle import charts as tokens
+    from ponderttt.report.pages.token_oracle import charts
 
-    folder = writable_folder(config.output_dir)
-    tables = run_analysis(config)
+    result = run_analysis(config)
     renderer.enable()
-    charts = {
-        "oracle_tokens": tokens.draw(tables),
-        "difficulty": tokens.difficulty(tables["tokens"], tables["token_optimal"]),
+    pictures = {
+        "oracle_tokens": charts.best_steps(result),
+        "frontier": charts.frontier(result),
+        "difficulty": charts.by_difficulty(result),
     }
-    for path in renderer.save_pictures(charts, folder):
+    for path in renderer.save_pictures(pictures, config.output_dir):
         print(path)
-    return tables
+    return result
 
 
 if __name__ == "__main__":
-    run_module(ExtendedOracleConfig, run, __doc__)
+    run_module(run, __doc__)

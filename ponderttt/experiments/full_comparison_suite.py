@@ -3,23 +3,22 @@
 `python -m ponderttt.experiments.full_comparison_suite --methods uniform_k1 uniform_k4 --seeds 42`
 """
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ponderttt.checks import check
-from ponderttt.experiments.command import Device, run_module, use_device
-from ponderttt.experiments.comparison.config import ComparisonConfig
-from ponderttt.experiments.comparison.methods import SUITE
-from ponderttt.storage import writable_folder, write_text
+from ponderttt.experiments.command import TableCommand, run_module
+from ponderttt.result import Result
 
 
 @dataclass(frozen=True)
-class SuiteConfig:
+class SuiteConfig(TableCommand):
     """Train a small transformer with TTT layers under each method, and compare them."""
 
-    methods: tuple[str, ...] = SUITE
+    methods: tuple[str, ...] = (
+        "uniform_k1", "uniform_k2", "uniform_k4", "uniform_k8", "heuristic_entropy",
+        "learned_lambda001_target4", "learned_lambda005_target4", "learned_lambda001_notarget",
+    )  # fmt: skip
     """Methods to compare; those that choose by token bring a random control of the same cost.
     Controls: random, uniform_k1_learned_rate, position_lambda001_target4,
     expected_lambda001_target4, expected_lambda001_notarget, heuristic_loss,
@@ -51,67 +50,22 @@ class SuiteConfig:
     `seeds` refuses to begin with fewer than could reach 0.05."""
     output_dir: Path = Path("outputs/comparison")
     """Where a JSON file for each method and seed goes, and the tables as CSV."""
-    device: Device | None = None
-    """Backend; the default is whatever JAX finds."""
 
-    def __post_init__(self):
-        check(self)
-        self.experiment()  # refuses what cannot be used
+    def experiment(self) -> Any:
+        from ponderttt.experiments.comparison import ComparisonConfig
 
-    def experiment(self) -> ComparisonConfig:
-        """The experiment that this asks for."""
-        names = {field.name for field in fields(ComparisonConfig)}
-        return ComparisonConfig(**{k: v for k, v in asdict(self).items() if k in names})
+        return self.ask(ComparisonConfig)
 
 
-def run(config: SuiteConfig) -> dict[str, Any]:
-    """Run, print the tables, write the files; returns the tables by name."""
+def run(config: SuiteConfig) -> Result:
+    """Run the experiment, print its tables and write the files."""
     from ponderttt.experiments import comparison
+    from ponderttt.experiments.comparison.files import show
 
-    folder = writable_folder(config.output_dir)
-    use_device(config.device)
-    result = comparison.run(config.experiment())
-    tables = result.tables
-    print(f"\nParameters: {result.scalars['num_params']:,} in every method")
-    shown = tables["methods"][
-        ["method", "steps", "target", "test_loss", "perplexity", "uninformed_loss", "model_flops"]
-    ]
-    print(shown.to_string(index=False, float_format=lambda x: f"{x:.4f}"))
-    if len(tables["tests"]):
-        columns = ["method", "against", "mean", "low", "high", "seed_p", "wilcoxon_p", "holm_p"]
-        print("\nDifference of loss (nats a token, below zero is better; over seeds and documents)")
-        print(tables["tests"][columns].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    write_results(folder, result)
-    print(f"\nResults: {folder}")
-    return tables
-
-
-def write_results(folder: Path, result: Any) -> None:
-    """A JSON file for each method and seed, with the keys that the seeds' scripts write."""
-    shares = result.tables["allocation"].groupby(["method", "seed", "option"])["share"].mean()
-    for row in result.tables["seeds"].to_dict("records"):
-        options = shares[row["method"], row["seed"]]
-        content = {
-            "config": row["method"],
-            "seed": row["seed"],
-            "ttt_iterations": round(row["steps"], 6),
-            "num_params": result.scalars["num_params"],
-            "test_loss": row["test_loss"],
-            "test_perplexity": row["perplexity"],
-            "flops_per_token": row["model_flops"],
-            "ttt_stats": {
-                "avg_iterations": row["steps"],
-                "flops_reduction": row["flops_reduction"],
-                "allocation_distribution": None  # of an expectation, which takes all at once
-                if options.isna().any()
-                else {str(option): float(share) for option, share in options.items()},
-            },
-        }
-        path = folder / f"{row['method']}_{row['seed']}.json"
-        write_text(path, json.dumps(content, indent=1) + "\n")
+    result = config.compute(lambda: comparison.run(config.experiment()))
+    show(result, config.output_dir)
+    return result
 
 
 if __name__ == "__main__":
-    run_module(SuiteConfig, run, __doc__)
+    run_module(run, __doc__)

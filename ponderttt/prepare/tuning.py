@@ -19,7 +19,7 @@ from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy, best_mix
 from ponderttt.prepare.corpora import Texts
 from ponderttt.prepare.reader import Reader
-from ponderttt.progress import track
+from ponderttt.progress import ticker, track
 from ponderttt.storage import cache_folder
 from ponderttt.training import TrainerConfig, TTTTrainer
 from ponderttt.types import CHUNK_ACTIONS
@@ -130,12 +130,11 @@ def train_layer(
         code_fingerprint("ponderttt.training.adapter"), lm.fingerprint, repr(config), repr(shape),
         training.corpus.documents, validation.corpus.documents,
     )  # fmt: skip
-    bar = track(range(steps), f"training the TTT layer, {name}", steps)
     result = TTTTrainer(lm, layer, config).train(
         training.corpus,
         validation.corpus,
         folder=cache_folder("checkpoints") / key,
-        tick=lambda: next(bar, None),
+        tick=ticker(f"training the TTT layer, {name}", steps),
     )
     history = pd.DataFrame(result.history, columns=["loss", "validation"])
     history = history.assign(step=np.arange(1, steps + 1), trained=name, stopped=result.stopped)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ponderttt.errors import InputError
-from ponderttt.experiments import baselines, train_baseline
+from ponderttt.experiments import baselines, command, train_baseline
 from ponderttt.experiments.baselines import BaselinesConfig
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.prepare import reader as episodes
@@ -112,7 +112,7 @@ def test_train_baseline_prints_what_the_seeds_print(
     action, cost, folder, tmp_path, monkeypatch, capsys
 ):
     tiny = TransformerLM.from_pretrained("tiny")
-    monkeypatch.setattr(train_baseline, "load_scale", lambda scale: (tiny, "Loading tiny"))
+    monkeypatch.setattr(command, "load_scale", lambda scale: tiny)
     train_baseline.run(
         train_baseline.TrainBaselineConfig(
             action=action,

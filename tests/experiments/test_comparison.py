@@ -17,10 +17,11 @@ from ponderttt.experiments import comparison
 from ponderttt.experiments.comparison import significance, tables
 from ponderttt.experiments.comparison import training as trained_methods
 from ponderttt.experiments.comparison.config import ComparisonConfig
+from ponderttt.experiments.comparison.files import write_files
 from ponderttt.experiments.comparison.methods import CONTROLS, METHODS, SUITE, order_of, spec_of
 from ponderttt.experiments.comparison.run import _spec as control_spec
 from ponderttt.experiments.comparison.training import batch_order, realised_mix
-from ponderttt.experiments.full_comparison_suite import SuiteConfig, write_results
+from ponderttt.experiments.full_comparison_suite import SuiteConfig
 
 EIGHT = (
     "uniform_k1", "uniform_k2", "uniform_k4", "uniform_k8", "heuristic_entropy",
@@ -249,7 +250,7 @@ def test_a_finished_method_is_read_back(result, monkeypatch):
 
 def test_result_files_have_the_seeds_keys(result, tmp_path):
     found, config = result
-    write_results(tmp_path, found)
+    write_files(tmp_path, found)
     names = {path.name for path in tmp_path.glob("*.json")}
     assert names == {f"{m}_{s}.json" for m in order_of(config.methods) for s in config.seeds}
     content = json.loads((tmp_path / "uniform_k4_1.json").read_text())
@@ -307,5 +308,8 @@ def test_the_strip_shows_the_steps_taken_on_each_token(result):
 def test_the_command_takes_the_seeds_flags():
     config = SuiteConfig(methods=("uniform_k1",), seeds=(42,), max_train_batches=10)
     assert config.experiment().steps == 10
+    assert SuiteConfig().methods == SUITE
+    left = {each.name for each in dataclasses.fields(ComparisonConfig)} - {"vocab_size"}
+    assert left <= {each.name for each in dataclasses.fields(SuiteConfig)}
     with pytest.raises(InputError, match="unknown method"):
         SuiteConfig(methods=("best",))

@@ -31,10 +31,5 @@ MEANINGS = {
         "a rate and clip of the adapter, its gain on training or validation documents, and "
         "whether it was chosen"
     ),
-    "token_optimal": "a number of steps on one token: how often it is best, and what it gains",
-    "token_frontier": (
-        "a mean number of steps a token: loss under the oracle, and with the same steps for all"
-    ),
-    "token_difficulty": "a measure of difficulty: its rank correlation with what steps gain",
 }
 """What a row of each table is."""

@@ -17,7 +17,6 @@ from ponderttt.environment.protocol import Allocations
 from ponderttt.errors import InputError
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
-from ponderttt.experiments.token_oracle import run as token_level
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
 from ponderttt.result import Result
@@ -46,7 +45,6 @@ class Searched(NamedTuple):
 def run(config: OracleConfig) -> Result:
     """Evaluate all allocations of every stream's test documents; see `tables` for the outcome."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
-    tokens = token_level.run(config.tokens())
     searched = [_search(task) for task in config.tasks(lm)]
 
     def each(make: Callable[[Searched], pd.DataFrame]) -> pd.DataFrame:
@@ -66,7 +64,6 @@ def run(config: OracleConfig) -> Result:
             "one_step": each(lambda one: tables.one_step(one, budgets)),
             "controls": each(lambda one: equal_cost.points(one.controls, one.task)),
             "tuning": each(lambda one: one.task.tuned.assign(stream=one.task.stream)),
-            **{name: table for name, table in tokens.items() if name != "tokens"},
         },
         scalars={
             "test_documents": num_documents(documents),

@@ -61,17 +61,10 @@ def hidden_states(
     return np.stack([_read(d, chunk, lm.config.width, forward) for d in _each(documents)])
 
 
-def cached_states(
-    lm: TransformerLM,
-    documents: Documents,
-    *,
-    chunk: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[States]:
+def cached_states(lm: TransformerLM, documents: Documents, *, chunk: int) -> list[States]:
     """`hidden_states` and the attention beside them, one file per document, computed if absent.
 
     A damaged file is an `InputError`. A killed run goes on at the document it was at.
-    `progress(done, total)` is called after each document.
     """
     _check_chunk(documents, chunk)
     width = lm.config.width + _SUMMARY
@@ -82,15 +75,13 @@ def cached_states(
         return jnp.concatenate([last, lm.last_attention(entering)], axis=-1)
 
     states = []
-    for done, document in enumerate(_each(documents), start=1):
+    for document in _each(documents):
 
         def compute(document=document) -> Arrays:
             return {"states": _read(document, chunk, width, forward)}
 
         columns = cached("hidden", _key(lm, document, chunk), compute, mapped=True)["states"]
         states.append(States(columns[..., :-_SUMMARY], columns[..., -_SUMMARY:]))
-        if progress is not None:
-            progress(done, len(documents.tokens))
     return states
 
 

@@ -13,4 +13,3 @@ from ponderttt.report.pages.oracle.tables import available as available
 from ponderttt.report.pages.oracle.tables import check as check
 from ponderttt.report.pages.oracle.tables import conclusions as conclusions
 from ponderttt.report.pages.oracle.tables import fixed as fixed
-from ponderttt.report.pages.token_oracle.charts import token_oracle as token_oracle

@@ -10,7 +10,6 @@ from ponderttt.report.display.claims import (
     Evidence,
 )
 from ponderttt.report.display.gap_claims import available_claims, equal_gain, places
-from ponderttt.report.pages.token_oracle.charts import token_claims
 from ponderttt.result import Result
 
 
@@ -25,13 +24,7 @@ def claims(result: Result) -> list[Claim]:
         for place, part in places(result)
         if np.isfinite((evidence := equal_gain(result, part, "one step", "oracle")).effect)
     ]
-    return [
-        *available_claims(result),
-        *ahead,
-        *_differences(result),
-        *_difficulty(result),
-        *token_claims(result.tables),
-    ]
+    return [*available_claims(result), *ahead, *_differences(result), *_difficulty(result)]
 
 
 def _differences(result: Result) -> list[Claim]:

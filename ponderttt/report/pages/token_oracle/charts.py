@@ -1,24 +1,22 @@
-"""The oracle page's part on single tokens: which K is best where, and what could be gained."""
+"""The token oracle's page in charts; titles ask the question, intervals are drawn."""
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from ponderttt.report.display import renderer
-from ponderttt.report.display.claims import ABOVE_ZERO, CORRELATED, Claim, Evidence
 from ponderttt.result import Result
 
 
-def token_oracle(result: Result) -> alt.HConcatChart:
-    """How often each K is best and what it gains; the most that choosing by token could gain."""
-    return draw(result.tables)
-
-
-def draw(tables: dict[str, pd.DataFrame]) -> alt.HConcatChart:
-    """`token_oracle` of the tables alone."""
-    optimal, frontier = tables["token_optimal"], tables["token_frontier"]
-    order = list(optimal["option"])
-    x = alt.X("option:N", title="steps at the token", sort=order, axis=alt.Axis(labelAngle=0))
+def best_steps(result: Result) -> alt.HConcatChart:
+    """How often each K is the best at a position, and what it gains over the reference."""
+    optimal = result.tables["token_optimal"]
+    x = alt.X(
+        "option:N",
+        title="steps at the token",
+        sort=list(optimal["option"]),
+        axis=alt.Axis(labelAngle=0),
+    )
     share = (
         alt.Chart(optimal.round(4))
         .mark_bar(color=renderer.SKY)
@@ -41,42 +39,74 @@ def draw(tables: dict[str, pd.DataFrame]) -> alt.HConcatChart:
             ],
         ),
     )
+    return alt.hconcat(
+        share.properties(width=230, height=220), gain.properties(width=230, height=220)
+    ).properties(
+        title=alt.Title(
+            "Which number of steps is best at a token?",
+            subtitle="One position at a time is changed, all others take four steps; gains over "
+            "the horizon, 95 % intervals by text.",
+        )
+    )
+
+
+def frontier(result: Result) -> alt.Chart:
+    """The most that choosing K by token gains at each mean K, beside one K for all positions."""
     names = {"oracle": "chosen by token, the text known", "same_for_all": "the same for all tokens"}
-    curves = frontier.melt("mean_steps", var_name="way", value_name="gain")
-    curves = curves.assign(way=curves["way"].map(names), gain=1e3 * curves["gain"]).round(4)
-    best = (
+    curves = result.tables["token_frontier"].melt(
+        "mean_steps", var_name="chosen", value_name="gain"
+    )
+    curves = curves.assign(chosen=curves["chosen"].map(names), gain=1e3 * curves["gain"]).round(4)
+    colours = alt.Scale(domain=list(names.values()), range=[renderer.VERMILION, renderer.GREY])
+    return (
         alt.Chart(curves)
         .mark_line(strokeWidth=1.8)
         .encode(
             x=alt.X("mean_steps:Q", title="mean steps a token"),
             y=alt.Y("gain:Q", title="gain over K4 (thousandths of a nat)"),
             color=alt.Color(
-                "way:N",
-                title=None,
-                scale=alt.Scale(
-                    domain=list(names.values()), range=[renderer.VERMILION, renderer.GREY]
-                ),
-                legend=alt.Legend(columns=1, labelLimit=260),
+                "chosen:N", title=None, scale=colours, legend=alt.Legend(columns=1, labelLimit=260)
             ),
-            tooltip=["way:N", "mean_steps:Q", alt.Tooltip("gain:Q", format="+.2f")],
+            tooltip=["chosen:N", "mean_steps:Q", alt.Tooltip("gain:Q", format="+.2f")],
+        )
+        .properties(
+            width=420,
+            height=240,
+            title=alt.Title(
+                "What could choosing by token gain?",
+                subtitle="Gains of changing one position at a time are taken to add up.",
+            ),
         )
     )
-    return alt.hconcat(
-        share.properties(width=170, height=200),
-        gain.properties(width=170, height=200),
-        best.properties(width=240, height=200),
+
+
+def correlations(result: Result) -> alt.LayerChart:
+    """Whether the loss of the token just read goes with its best K, or with what K8 gains."""
+    base = alt.Chart(result.tables["token_difficulty"].round(4)).encode(
+        y=alt.Y("target:N", title=None, axis=alt.Axis(labelLimit=260))
+    )
+    return alt.layer(
+        renderer.zero_rule("x"),
+        base.mark_rule(color=renderer.BLUE).encode(x="low:Q", x2="high:Q"),
+        base.mark_point(filled=True, size=50, opacity=1, color=renderer.BLUE).encode(
+            x=alt.X("rho:Q", title="rank correlation with the loss of the token just read"),
+            tooltip=[
+                "target:N",
+                *(alt.Tooltip(f"{c}:Q", format="+.3f") for c in ("rho", "low", "high")),
+            ],
+        ),
     ).properties(
+        width=420,
+        height=90,
         title=alt.Title(
-            "And token by token?",
-            subtitle="A small model with TTT layers; one position at a time is changed, all others "
-            "take four steps. Gains over the horizon.",
-        )
+            "Do hard tokens want more steps?", subtitle="Over positions; 95 % intervals by text."
+        ),
     )
 
 
-def difficulty(tokens: pd.DataFrame, optimal: pd.DataFrame) -> alt.Chart:
+def by_difficulty(result: Result) -> alt.Chart:
     """Which K is best among tokens of each tenth of difficulty."""
-    names = list(optimal["option"])
+    tokens, names = result.tables["tokens"], list(result.tables["token_optimal"]["option"])
     tenth = (10 * tokens["difficulty"].rank(method="first", pct=True)).apply(np.ceil).astype(int)
     best = pd.DataFrame({"tenth": tenth, "option": tokens[names].idxmin(axis=1)})
     data = best.value_counts(["tenth", "option"]).rename("share").reset_index()
@@ -96,26 +126,3 @@ def difficulty(tokens: pd.DataFrame, optimal: pd.DataFrame) -> alt.Chart:
             title=alt.Title("Do hard tokens want more steps?", subtitle="10: the hardest tenth."),
         )
     )
-
-
-def token_claims(tables: dict[str, pd.DataFrame]) -> list[Claim]:
-    """Whether more steps at a token help what follows, and whether difficulty tells where."""
-    optimal = tables["token_optimal"].set_index("option")
-    last = optimal.iloc[-1]
-    found = [
-        Claim(
-            f"single tokens: {last.name} at a token reads what follows better than K4 there "
-            "(effect over the horizon).",
-            ABOVE_ZERO,
-            Evidence(last["gain"], last["low"], last["high"], int(last["documents"])),
-        )
-    ]
-    return found + [
-        Claim(
-            f"single tokens: the higher the loss of the token just read, the higher the "
-            f"{row['target']}.",
-            CORRELATED,
-            Evidence(row["rho"], row["low"], row["high"], int(row["n"])),
-        )
-        for row in tables["token_difficulty"].to_dict("records")
-    ]

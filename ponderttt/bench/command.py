@@ -1,0 +1,49 @@
+"""The command that measures."""
+
+import dataclasses
+import json
+from typing import Annotated
+
+import tyro
+
+Names = tyro.conf.Positional[tuple[str, ...]]
+
+
+def bench(
+    names: Names = (),
+    json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    peer_python: str | None = None,
+) -> int:
+    """Measure speed and memory against peers, and say which bars are met.
+
+    Args:
+        names: Groups of measurements; default all of them. An unknown name lists them.
+        json_: Print a JSON list alone on standard output.
+        peer_python: Interpreter with torch and transformers, which are no dependency here
+            (`python -m venv peer && peer/bin/pip install torch==2.13.0 transformers`).
+    """
+    from ponderttt.bench import Options
+    from ponderttt.bench import run as run_bench
+
+    rows = run_bench(names, Options(peer_python))
+    fields = [dataclasses.asdict(row) for row in rows]
+    if json_:
+        print(json.dumps(fields, indent=1))
+    else:
+        _print(fields)
+    return 0
+
+
+def _print(rows: list[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "name", "value", "unit", "peer", "ratio", "bar", "reason")
+    for row in rows:
+        numbers = ("–" if row[key] is None else f"{row[key]:.3g}" for key in ("ratio", "bar"))
+        mark = "[green]✓[/]" if row["ok"] else "[red]✗[/]"
+        value = "–" if row["value"] is None else f"{row['value']:.4g}"
+        table.add_row(
+            mark, row["name"], value, row["unit"], str(row["peer"]), *numbers, row["reason"]
+        )
+    Console().print(table)

@@ -1,0 +1,37 @@
+"""Progress in a file: one idiom, for loops and for work that calls back."""
+
+import json
+
+import pytest
+
+from ponderttt.progress import ticker, track
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv("PONDERTTT_PROGRESS", str(path))
+    return lambda: json.loads(path.read_text())
+
+
+def test_a_loop_tells_how_many_items_are_done(told):
+    for i, item in enumerate(track("abc", "letters", 3)):
+        assert item == "abc"[i]
+        assert told() == {"label": "letters", "done": i, "total": 3}
+    assert told()["done"] == 3
+
+
+def test_a_callback_tells_the_same_and_a_call_too_many_does_no_harm(told):
+    tick = ticker("rollouts", 2)
+    for done in (0, 1, 2, 2):
+        assert told() == {"label": "rollouts", "done": done, "total": 2}
+        tick()
+
+
+def test_without_a_file_it_is_a_bar_on_standard_error(capsys, monkeypatch):
+    monkeypatch.delenv("PONDERTTT_PROGRESS", raising=False)
+    tick = ticker("rollouts", 2)
+    tick()
+    tick()
+    said = capsys.readouterr()
+    assert "rollouts" in said.err and not said.out
