@@ -21,6 +21,7 @@ from ponderttt.prepare.corpora import load_texts
 from ponderttt.prepare.description import token_table
 from ponderttt.prepare.tuning import NEXT_TOKEN_GRID, next_token
 from ponderttt.report.pages import train_policy as policy_training
+from ponderttt.training.policy_trainer import World
 
 UNMOVED = np.asarray([NAMES.index(name) for name in (*DESCRIBED, "position", "log_tokens")])
 
