@@ -134,10 +134,12 @@ def _fit_number(value: Any, kind: type, bounds: Bounds, place: _Place) -> float:
     if real and bounds.hold(value):
         return kind(value)
     number = "whole number" if kind is int else "number"
-    said = [f"{number}s" if place.many else f"a {number}", *([str(bounds)] if str(bounds) else [])]
-    if real and not place.many:
-        said = said[1:]  # it is a number: the bounds are what it breaks
-    raise place.error(value, f"{bounds.why}{', ' * bool(bounds.why)}expected {' of '.join(said)}")
+    number = f"{number}s" if place.many else f"a {number}"
+    within = f"{number} of {bounds}" if str(bounds) else number
+    if not real:
+        raise place.error(value, f"expected {within}")
+    expected = within if place.many else str(bounds)
+    raise place.error(value, f"{bounds.why}, expected {expected}"[0 if bounds.why else 2 :])
 
 
 def _check_choice(value: Any, options: tuple, place: _Place) -> None:
