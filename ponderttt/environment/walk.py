@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from ponderttt.environment.rollout import document_keys, start_state
 from ponderttt.environment.tree import Tree, first_nodes, units_of
@@ -72,7 +72,7 @@ def walk(
     tree: Tree,
     policy: Policy,
     *,
-    key: PRNGKeyArray,
+    key: Key[Array, "*B"],
     features: Float[Array, "B E F"] | None = None,
     state: Any = None,
 ) -> Episode:
