@@ -37,7 +37,7 @@ def test_a_parameter_file_fits_its_notebook(path):
     params = notebooks.load_params(path, notebook)
     assert params.keys() == papermill.inspect_notebook(notebook).keys()
     assert len(params) <= 12
-    CONFIGS[path.stem](**params)
+    notebooks.config_of(path.stem, params)
 
 
 @pytest.mark.parametrize("name", notebooks.names())

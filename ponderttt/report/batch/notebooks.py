@@ -1,6 +1,7 @@
 """Notebooks and their parameter files: what exists, and whether the one fits the other."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def params_file(preset: str, name: str) -> Path:
     if not path.is_file():
         raise InputError(f"preset {preset!r} has no parameters for {name!r}: write {path}")
     return path
+
+
+def config_of(name: str, params: dict[str, Any]) -> Any:
+    """The configuration that the experiment `name` makes of `params`, its lists as tuples."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+    return import_module(f"ponderttt.experiments.{name}").CONFIG(**values)
 
 
 def load_params(path: Path, notebook: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _store(book: Path, name: str, folder: Path) -> dict:
     result = Result.load(book / "results" / name)
     if derive := getattr(experiment, "derive", None):
         result = derive(result)
-    notebook.check_config(result, experiment.CONFIG(**params), book / "results" / name)
+    notebook.check_config(result, notebooks.config_of(name, params), book / "results" / name)
     result.save(folder / name)
     return params
 

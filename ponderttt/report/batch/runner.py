@@ -3,7 +3,6 @@
 import os
 import time
 from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ def plan(preset: str, only: tuple[str, ...]) -> list[Task]:
     for name in notebooks.select(only):
         template, file = pages.template(name), notebooks.params_file(preset, name)
         params = notebooks.load_params(file, template)
-        import_module(f"ponderttt.experiments.{name}").CONFIG(**params)
+        notebooks.config_of(name, params)
         tasks.append(Task(name, template, params, pages.inputs_hash(template, file)))
     return tasks
 
