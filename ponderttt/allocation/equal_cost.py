@@ -115,7 +115,7 @@ def _price(control: Curve, budget: float) -> float:
     return max(0.0, float(saved / (more - less)))
 
 
-def charged(outcome: Outcome, budget: float, price: float) -> Float[np.ndarray, "*P B"]:
+def charged(outcome: Outcome, budget: float, price: float) -> Float[np.ndarray, "*points B"]:
     """`loss + price (cost - budget)`: each document pays for its own cost beyond the budget.
 
     Over all documents methods cost the same; by this they do on any resample of them too.

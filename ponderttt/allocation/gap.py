@@ -48,9 +48,9 @@ def at_cost(costs: ArrayLike, losses: ArrayLike, cost: float) -> np.ndarray:
         return np.full(y.shape[1:], np.nan)
     right = int(np.searchsorted(points, cost))
     if points[right] == cost:
-        return means[right]
+        return np.asarray(means[right])
     weight = (cost - points[right - 1]) / (points[right] - points[right - 1])
-    return (1 - weight) * means[right - 1] + weight * means[right]
+    return np.asarray((1 - weight) * means[right - 1] + weight * means[right])
 
 
 def gap_captured(

@@ -18,16 +18,16 @@ class Interval(NamedTuple):
 
 
 def resampled_means(
-    values: Float[np.ndarray, "*M B"],
+    values: Float[np.ndarray, "*methods B"],
     sources: Sequence[str] | np.ndarray,
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> Float[np.ndarray, "*M R"]:
-    """Mean over sources of the documents' means, on R resamples of the B documents.
+) -> Float[np.ndarray, "*methods resamples"]:
+    """Mean over sources of the documents' means, on resamples of the B documents.
 
     The one bootstrap by document: whole documents are drawn within their source, the same ones for
-    all M, and every source weighs the same.
+    all methods, and every source weighs the same.
     """
     table, rng = np.asarray(values, float), np.random.default_rng(seed)
     means = []
@@ -88,7 +88,7 @@ class TwoWay(NamedTuple):
 
 
 def two_way_interval(
-    values: Float[np.ndarray, "S D"],
+    values: Float[np.ndarray, "S B"],
     *,
     confidence: float = 0.95,
     resamples: int = 2000,

@@ -13,6 +13,7 @@ from ponderttt.experiments import gating, oracle, ppo_policy
 from ponderttt.experiments.gating import GatingConfig
 from ponderttt.experiments.oracle import OracleConfig
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig
+from ponderttt.experiments.ppo_policy.tables import spread
 from ponderttt.report.display import claims, renderer
 from ponderttt.report.pages import gating as gating_page
 from ponderttt.report.pages import oracle as oracle_page
@@ -116,6 +117,7 @@ def test_the_verdicts_turn_with_the_result(results):
         wide = (table["form"] == "velocity") == (sign == 1)
         wobble = np.where(table["iteration"] % 2, 1.0, -1.0) * np.where(wide, 1.0, 0.1)
         one.tables["history"] = table.assign(violation=wobble * (1 + 0.01 * table["seed"]))
+        one.tables["spread"] = spread(one.tables["history"])
     found = [{c.sentence: c.verdict for c in ppo_page.claims(one)} for one in (good, bad)]
     changing = [s for s in found[0] if "the oracle has lower" not in s]
     assert len(changing) == 3 + 6 + 3 + 1 + 1
