@@ -9,7 +9,6 @@ from typing import Any
 from ponderttt.checks import Count, Seed
 from ponderttt.experiments.command import TableCommand, print_tables, run_module
 from ponderttt.prepare.inputs import ModelName, SourceName
-from ponderttt.result import Result
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class ConvergenceAnalysisConfig(TableCommand):
         return self.ask(ConvergenceConfig, test_documents=self.max_batches)
 
 
-def run(config: ConvergenceAnalysisConfig) -> Result:
-    """Run the experiment, print three of its tables, and with `output_dir` write all."""
+def run(config: ConvergenceAnalysisConfig) -> Any:
+    """Run the experiment and print three of its tables; with `output_dir` write all."""
     from ponderttt.experiments import convergence
 
     result = config.compute(lambda: convergence.run(config.experiment()))

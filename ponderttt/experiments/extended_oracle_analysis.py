@@ -5,11 +5,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ponderttt.experiments.command import run_module
 from ponderttt.experiments.oracle_analysis import OracleAnalysisConfig
 from ponderttt.experiments.oracle_analysis import run as run_analysis
-from ponderttt.result import Result
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class ExtendedOracleConfig(OracleAnalysisConfig):
     """Where the tables go as CSV, and each picture as PNG and as a page."""
 
 
-def run(config: ExtendedOracleConfig) -> Result:
-    """Run, print, write tables and pictures."""
+def run(config: ExtendedOracleConfig) -> Any:
+    """Run, print, write tables and pictures; gives the result."""
     # The one import upwards: the module is where its users look for it, drawing is the report's.
     from ponderttt.report.display import renderer
     from ponderttt.report.pages.token_oracle import charts

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ponderttt.experiments.command import TableCommand, run_module
-from ponderttt.result import Result
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class SuiteConfig(TableCommand):
         return self.ask(ComparisonConfig)
 
 
-def run(config: SuiteConfig) -> Result:
-    """Run the experiment, print its tables and write the files."""
+def run(config: SuiteConfig) -> Any:
+    """Run the experiment, print its tables and write the files; gives its result."""
     from ponderttt.experiments import comparison
     from ponderttt.experiments.comparison.files import show
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ponderttt.experiments.command import TableCommand, print_tables, run_module
-from ponderttt.result import Result
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class OracleAnalysisConfig(TableCommand):
         return self.ask(TokenOracleConfig, batch_size=8)
 
 
-def run(config: OracleAnalysisConfig) -> Result:
-    """Run the experiment, print three of its tables, and with `output_dir` write all."""
+def run(config: OracleAnalysisConfig) -> Any:
+    """Run the experiment and print three of its tables; with `output_dir` write all."""
     from ponderttt.experiments import token_oracle
     from ponderttt.experiments.token_oracle.tables import TITLES
 

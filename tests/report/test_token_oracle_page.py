@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from ponderttt import result as records
 from ponderttt.experiments import token_oracle
 from ponderttt.experiments.token_oracle import tables
 from ponderttt.models.iterative.config import IterativeTransformerConfig
@@ -75,7 +74,7 @@ def test_the_verdicts_turn_with_the_result(result):
 
 
 def test_the_published_record_says_with_which_sizes_it_was_made():
-    published = records.load(ROOT / "book" / "results" / "token_oracle")
+    published = Result.load(ROOT / "book" / "results" / "token_oracle")
     config = token_oracle.CONFIG(**published.config)
     preset = notebooks.params_file("cpu", "token_oracle")
     assert dataclasses.asdict(config) == yaml.safe_load(preset.read_text())
