@@ -77,7 +77,7 @@ class LiveText:
 
     def counterfactuals(
         self, episode: Episode, horizon: Horizon = "next"
-    ) -> Float[np.ndarray, "B N-1 A"]:
+    ) -> Float[np.ndarray, "B decisions A"]:
         units, count = self.num_units, len(self.actions.names)
         gains = []
         for b in range(self.num_documents):

@@ -90,7 +90,7 @@ class TreeEnvironment:
 
     def counterfactuals(
         self, episode: Episode, horizon: Horizon = "next"
-    ) -> Float[np.ndarray, "*S B N-1 A"]:
+    ) -> Float[np.ndarray, "*S B decisions A"]:
         taken = np.asarray(episode.action)[..., : self.num_decisions]
         nodes = path_nodes(taken, len(self.actions.names))
         return self.node_gains(horizon)[np.arange(self.num_documents)[:, None], nodes]
