@@ -9,7 +9,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
 
 from ponderttt.allocation.calibration import (
     Calibrated,
@@ -18,6 +19,7 @@ from ponderttt.allocation.calibration import (
     best_first,
     calibrate,
 )
+from ponderttt.allocation.cross_validation import choose_ridge
 from ponderttt.allocation.stream import AllocationTask, Split, equiprobable_policy
 from ponderttt.allocation.uninformed import UPDATES, by_kind, uninformed
 from ponderttt.environment.protocol import Horizon
@@ -28,8 +30,8 @@ from ponderttt.types import CHUNK_ACTIONS, Episode
 
 GROWTH = (1.05, 1.2)
 """Steps of the residual gate's ladder of thresholds."""
-RIDGE = 300.0
-"""Of the bandit's regression, by twofold cross-validation on training documents."""
+HORIZONS: dict[str, Horizon] = {"next unit": "next", "rest": "rest"}
+"""What the bandit's candidates credit an action with."""
 
 
 def calibrate_all(task: AllocationTask, families: Sequence[PolicyFamily]) -> list[Calibrated]:
@@ -82,25 +84,35 @@ def bandit(task: AllocationTask) -> dict[str, PolicyFactory]:
         return ThresholdBandit(fitted.weights, price)
 
     found: dict[str, PolicyFactory] = {}
-    horizons: dict[str, Horizon] = {"next unit": "next", "rest": "rest"}
-    for name, horizon in horizons.items():
-        x, y = feedback(task.training, horizon)
-        found[name] = partial(make, ThresholdBandit.fit(x, y, ridge=RIDGE))
+    for name, horizon in HORIZONS.items():
+        x, y, documents = feedback(task.training, horizon)
+        ridge = choose_ridge(x, y, documents).ridge
+        found[name] = partial(make, ThresholdBandit.fit(x, y, ridge=ridge))
     return found
+
+
+def ridge_table(task: AllocationTask) -> pd.DataFrame:
+    """The bandit's ridge penalties with their errors on documents left out: how one was chosen."""
+    tables = [
+        choose_ridge(*feedback(task.training, horizon)).table.assign(candidate=name)
+        for name, horizon in HORIZONS.items()
+    ]
+    return pd.concat(tables, ignore_index=True).assign(stream=task.stream)
 
 
 def feedback(
     part: Split, horizon: Horizon, draws: int = 16
-) -> tuple[Float[np.ndarray, "M F"], Float[np.ndarray, "M A"]]:
+) -> tuple[Float[np.ndarray, "M F"], Float[np.ndarray, "M A"], Int[np.ndarray, "M"]]:
     """Features and gains of all actions at the decisions of `draws` equiprobable episodes.
 
-    Draws come first, then documents, then their units.
+    And the document that each is of.
     """
     run = jax.jit(jax.vmap(lambda key: part.environment.run(equiprobable_policy(), key=key)))
     seen = run(jax.random.split(jax.random.key(0), draws))
     gains = part.environment.counterfactuals(seen, horizon)
     x = np.asarray(seen.features[:, :, :-1])
-    return x.reshape(-1, x.shape[-1]), gains.reshape(-1, gains.shape[-1])
+    documents = np.broadcast_to(np.arange(len(part))[None, :, None], x.shape[:-1])
+    return x.reshape(-1, x.shape[-1]), gains.reshape(-1, gains.shape[-1]), documents.reshape(-1)
 
 
 GATE = PolicyFamily("inner-loss gate", partial(gates, "inner_loss"))

@@ -1,17 +1,23 @@
 """Policies learned on the trees of a stream's training documents, and what they then do."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jaxtyping import Array, Float
 
 from ponderttt.allocation.calibration import Outcome, bisect_to_budgets, decision_budget, outcome
-from ponderttt.allocation.stream import AllocationTask, Split
+from ponderttt.allocation.cross_validation import folds
+from ponderttt.allocation.stream import AllocationTask, Split, by_source
 from ponderttt.cache import Arrays, cached, fingerprint
 from ponderttt.environment.walk import TreeEnvironment
+from ponderttt.errors import InputError
 from ponderttt.models.policy_network import apply_policy
 from ponderttt.policies.actor_critic import Account
 from ponderttt.training.pid import PIDConfig
@@ -19,8 +25,6 @@ from ponderttt.training.policy_trainer import PolicyTrainer, World
 from ponderttt.training.ppo import History, PPOConfig, PPOResult
 from ponderttt.types import CHUNK_ACTIONS, Episode
 
-RATE, JITTER = 3e-4, 1.0
-"""Adam's rate and the noise on the features, by twofold cross-validation on training documents."""
 AROUND = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 """Its own cost curve is that of these multiples of its budget, by a price on each action."""
 REACH = 10.0
@@ -37,6 +41,10 @@ class Learning(NamedTuple):
     rollout: int
     """Decisions collected in an iteration."""
     seed: int
+    rate: float = 3e-4
+    """Adam's, and beside it the noise on the features: what `choose_learning` chooses
+    on the training documents of the published stream."""
+    jitter: float = 1.0
 
 
 class Learned(NamedTuple):
@@ -65,9 +73,9 @@ def learn(
     `without` names groups of features that are hidden from it.
     """
     # The budget is an argument of the program, not a part of it: all budgets are one compilation.
-    ppo = PPOConfig(iterations=config.iterations, rate=RATE, pid=pid or PIDConfig())
+    ppo = PPOConfig(iterations=config.iterations, rate=config.rate, pid=pid or PIDConfig())
     documents = config.rollout // (task.units - 1)
-    trainer = PolicyTrainer(ppo, documents=documents, jitter=JITTER)
+    trainer = PolicyTrainer(ppo, documents=documents, jitter=config.jitter)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     budgets = jnp.full(config.seeds, decision_budget(task, budget))
     worlds = [
@@ -119,6 +127,39 @@ def _expect(trainer: PolicyTrainer, params, environment: TreeEnvironment, prices
         return jax.vmap(at_price)(prices)
 
     return jax.vmap(one)(params, prices)
+
+
+def choose_learning(
+    task: AllocationTask,
+    budget: float,
+    config: Learning,
+    *,
+    rates: Sequence[float] = (1e-4, 3e-4, 1e-3, 3e-3),
+    jitters: Sequence[float] = (0.0, 0.5, 1.0, 2.0),
+) -> tuple[Learning, pd.DataFrame]:
+    """`config` with the rate and jitter that lose least by twofold cross-validation; the table.
+
+    Trained on one half of the training documents and evaluated on the other, at exactly `budget`
+    there, mean over seeds; then the other way round. Validation and test documents are not touched.
+    """
+    part = task.training
+    fold = folds(part.texts.sources)
+    if len(set(fold.tolist())) < 2:
+        raise InputError("one training document of each source: expected two or more, for halves")
+    halves = [part.select(np.flatnonzero(fold == f)) for f in (0, 1)]
+    tasks = [replace(task, training=a, validation=b, test=b) for a, b in (halves, reversed(halves))]
+    rows = []
+    for rate, jitter in product(rates, jitters):
+        tried = config._replace(rate=rate, jitter=jitter)
+        for f, half in enumerate(tasks):
+            loss = learn(half, budget, tried).test.loss[:, AROUND.index(1.0)].mean(axis=0)
+            rows.append((rate, jitter, f, by_source(loss, half.test.texts)))
+    table = pd.DataFrame(rows, columns=["rate", "jitter", "fold", "loss"])
+    means = table.groupby(["rate", "jitter"], as_index=False)["loss"].mean()
+    best = means.loc[means["loss"].idxmin()]
+    chosen = (table["rate"] == best["rate"]) & (table["jitter"] == best["jitter"])
+    chosen_learning = config._replace(rate=float(best["rate"]), jitter=float(best["jitter"]))
+    return chosen_learning, table.assign(chosen=chosen)
 
 
 def run_with_hard_budget(learned: Learned, part: Split) -> Episode:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.checks import Bounds, Count, Seed, check
@@ -121,6 +121,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def select(self, index: Int[np.ndarray, "chosen"]) -> "Split":
+        """The documents at `index`, in that order."""
+        return Split(self.texts.select(index.tolist()), self.environment.select(index))
 
 
 @dataclass(frozen=True)

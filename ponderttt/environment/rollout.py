@@ -185,16 +185,9 @@ def _read_document(
             adapter.observed_loss(carry.fast, view, token_nll), carry.spent,
             unknown, unknown, jnp.zeros(0),
         )  # fmt: skip
-        memory = carry.memory
         if "gradient_norm" in policy.needs:
             seen = seen._replace(gradient_norm=global_norm(gradient(carry.fast, view)))
-        if known is not None:
-            seen = seen._replace(entropy=masked_mean(known.entropy, mask[n]))
-        if extractor is not None and known is not None:
-            features, memory = extractor.observe(
-                memory, seen, known.entropy, known.max_log_prob, described[n], n_units
-            )
-            seen = seen._replace(features=features)
+        seen, memory = _with_features(extractor, carry.memory, seen, known, described, n_units)
         draw = jax.random.fold_in(unit_key, n)
         decision, policy_state = policy.act(carry.policy, seen, draw)
         real = jnp.any(mask[n])
@@ -221,6 +214,21 @@ def _read_document(
     carry = _Carry(initial, policy.reset(state), memory, jnp.zeros(()), jnp.zeros(unit))
     carry, episode = jax.lax.scan(read_unit, carry, jnp.arange(n_units))
     return carry.policy, episode
+
+
+def _with_features(
+    extractor, memory, seen: Observation, known: HeadStatistics | None, described, n_units: int
+) -> tuple[Observation, Any]:
+    """What is seen with its entropy and features, where something was scored, and their memory."""
+    if known is None:
+        return seen, memory
+    seen = seen._replace(entropy=masked_mean(known.entropy, seen.mask))
+    if extractor is None:
+        return seen, memory
+    features, memory = extractor.observe(
+        memory, seen, known.entropy, known.max_log_prob, described[seen.unit], n_units
+    )
+    return seen._replace(features=features), memory
 
 
 def score(

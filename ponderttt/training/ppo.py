@@ -1,10 +1,27 @@
 """PPO under a budget: a PID-Lagrangian on the mean cost per unit (DESIGN section 8).
 
 In the shape of PureJaxRL: `train` is one pure function of a key, to be jitted whole and vmapped
-over seeds. The caller says how to collect; nothing here knows of language models.
+over seeds. The caller says how to collect; nothing here knows of language models. The map:
+
+    train(key, collect, budget)            a scan over iterations of `_iterate`, which does
+      1. collect(params, key)              the caller's: `policy_trainer.collect` runs the policy in
+                                           an environment -> `Trajectories` [B, N]
+      2. pid.pid_step(mean cost, budget)   -> the multiplier m of this iteration
+      3. gae.critic_targets, twice         for reward and cost: the critic's units (its returns are
+                                           standardised by the first batch), GAE advantages A_R, A_C
+                                           and what the critic is to learn
+      4. gae.lagrangian_advantage          A = (A_R - m A_C) / (1 + m), each normalised
+      5. `_optimise`                       a scan over epochs, in it one over minibatches:
+           `ppo_loss`                      clipped surrogate of A, two clipped value losses
+                                           (`gae.value_loss`), an entropy bonus
+           clip of the norm, Adam          a gradient that is not finite is left out and counted
+    -> PPOResult                           parameters (critics back in real units) and `History`
+
+The network is `models.policy_network` (three trunks: logits, value, cost value), the numbers that
+steer all of this are `ppo_config.PPOConfig`, those of the controller `pid.PIDConfig`.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,10 +31,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ponderttt.checks import Count, NonNegative, Positive, Share, check
 from ponderttt.errors import InputError
 from ponderttt.models.policy_network import (
-    PolicyNetworkConfig,
     apply_policy,
     init_policy,
     policy_graph,
@@ -32,43 +47,9 @@ from ponderttt.training.gae import (
     value_loss,
 )
 from ponderttt.training.gae import Trajectories as Trajectories
-from ponderttt.training.pid import PIDConfig, PIDState, pid_init, pid_step
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace, masked_mean
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """How to learn. `budget` is the mean cost per unit that the policy may spend."""
-
-    iterations: Count = 10
-    budget: Positive = 3.125
-    clip: Positive = 0.2
-    epochs: Count = 4
-    minibatches: Count = 4
-    discount: Share = 0.99
-    gae_decay: Share = 0.95
-    value_weight: NonNegative = 0.5
-    entropy_weight: NonNegative = 0.01
-    rate: Positive = 3e-3
-    max_norm: Positive = 0.5
-    network: PolicyNetworkConfig = field(default_factory=PolicyNetworkConfig)
-    pid: PIDConfig = field(default_factory=PIDConfig)
-    actions: ActionSpace = CHUNK_ACTIONS
-
-    def __post_init__(self):
-        check(self)
-        count, cheapest = len(self.actions.names), min(self.actions.costs)
-        if self.network.actions != count:
-            raise InputError(
-                f"the network chooses among {self.network.actions} actions, the action space has "
-                f"{count} ({', '.join(self.actions.names)}): give network.actions={count}"
-            )
-        if self.budget < cheapest:
-            name = self.actions.names[self.actions.costs.index(cheapest)]
-            raise InputError(
-                f"budget {self.budget:g} a unit cannot be met: {name}, the cheapest action, costs "
-                f"{cheapest:g}, so the least feasible budget is {cheapest:g}"
-            )
+from ponderttt.training.pid import PIDState, pid_init, pid_step
+from ponderttt.training.ppo_config import PPOConfig as PPOConfig
+from ponderttt.types import masked_mean
 
 
 class History(NamedTuple):

@@ -18,7 +18,7 @@ from ponderttt.allocation.calibration import (
     evaluate,
 )
 from ponderttt.allocation.candidates import BANDIT, GATE, SIGNALS, decision_episode
-from ponderttt.allocation.learned import learn, run_with_hard_budget
+from ponderttt.allocation.learned import choose_learning, learn, run_with_hard_budget
 from ponderttt.allocation.stream import AllocationConfig
 from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.tree import enumerate_allocations, path_nodes
@@ -171,6 +171,20 @@ def test_learned_policies_are_calibrated_and_never_overdraw(task):
         episode = run_with_hard_budget(learned._replace(budget=account), task.test)
         spent = np.cumsum(np.asarray(episode.cost).reshape(2, -1), axis=1)
         assert (spent <= account * np.arange(1, spent.shape[1] + 1) + 1e-3).all()
+
+
+def test_rate_and_jitter_are_chosen_on_halves_of_the_training_documents(task):
+    config = PPOPolicyConfig(streams=("python",)).learning
+    chosen, table = choose_learning(task, 2.0, config, rates=(3e-4, 3e-3), jitters=(1.0,))
+    assert len(table) == 2 * 2 and table["loss"].nunique() == 4
+    means = table.groupby("rate")["loss"].mean()
+    assert chosen.rate == means.idxmin() and chosen.jitter == 1.0
+    assert set(table[table["chosen"]]["rate"]) == {chosen.rate}
+    half = task.training.select(np.array([0, 2, 4]))
+    assert half.texts.paths == tuple(task.training.texts.paths[i] for i in (0, 2, 4))
+    np.testing.assert_array_equal(
+        half.environment.tree.nll, np.asarray(task.training.environment.tree.nll)[[0, 2, 4]]
+    )
 
 
 def test_the_same_seed_learns_the_same_and_only_once(task, monkeypatch, tmp_path):

@@ -34,7 +34,7 @@ def ids():
 
 def steps_of(model, ids, policy, key=0):
     reading = jax.jit(lambda ids: model.read(ids, by_policy(policy), jax.random.key(key)))(ids)
-    return np.stack([np.asarray(told.steps) for told in reading.allocations]), reading
+    return np.stack([np.asarray(each.steps) for each in reading.allocations]), reading
 
 
 @pytest.mark.parametrize("kind", HEURISTICS)
@@ -104,7 +104,7 @@ def test_a_control_draws_as_its_method_decides(model, ids, shared):
     method = jax.tree.map(lambda x: x[0], method)
     read = jax.jit(lambda key: model.read(ids, allocator("mixture", CONFIG, method, None), key))
     found = [read(jax.random.key(seed)).allocations for seed in range(8)]
-    steps = np.stack([[told.steps for told in each] for each in found])
+    steps = np.stack([[layer.steps for layer in each] for each in found])
     assert (steps[:, 0] == steps[:, 1]).all() == shared
     shares = [[(steps[:, layer] == k).mean() for k in ACTIONS.steps] for layer in (0, 1)]
     np.testing.assert_allclose(shares, [[0.5, 0.0, 0.25, 0.25]] * 2, atol=0.06)

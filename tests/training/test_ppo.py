@@ -232,8 +232,8 @@ def trained():
         *(jnp.stack([jnp.asarray(x) for x in xs]) for xs in zip(*runs.values(), strict=True))
     )
     keys = jax.random.split(jax.random.key(0), 10)
-    everything = jax.jit(jax.vmap(jax.vmap(train_probe, (None, 0)), (0, None)))(stacked, keys)
-    return {name: jax.tree.map(lambda x, i=i: x[i], everything) for i, name in enumerate(runs)}
+    results = jax.jit(jax.vmap(jax.vmap(train_probe, (None, 0)), (0, None)))(stacked, keys)
+    return {name: jax.tree.map(lambda x, i=i: x[i], results) for i, name in enumerate(runs)}
 
 
 @pytest.mark.parametrize("name", PROBES)

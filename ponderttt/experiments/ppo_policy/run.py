@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 
 from ponderttt.allocation import equal_cost
-from ponderttt.allocation.candidates import BANDIT, GATE, calibrate_all
+from ponderttt.allocation.candidates import BANDIT, GATE, calibrate_all, ridge_table
 from ponderttt.allocation.learned import Learned, learn
 from ponderttt.allocation.stream import AllocationTask
 from ponderttt.allocation.unit_costs import unit_costs
@@ -58,6 +58,7 @@ def run(config: PPOPolicyConfig) -> Result:
             "history": tables.thinned(history),
             "spread": tables.spread(history),
             "strip": tables.strip(main, _at(learned[main.stream], middle), lm.tokenizer_name),
+            "ridge": pd.concat([ridge_table(s) for s in tasks], ignore_index=True),
             "unit_costs": unit_costs(lm, tasks[0]),
             "tuning": pd.concat([s.tuned.assign(stream=s.stream) for s in tasks]),
         },
