@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.errors import InputError
@@ -79,12 +80,14 @@ class Documents(NamedTuple):
     bos: Int[Array, ""]
 
     @property
-    def inputs(self) -> Int[Array, "B N U"]:
+    def inputs(self) -> Int[Array | np.ndarray, "B N U"]:
         """The token before each token: what the model reads when it predicts `tokens`."""
         b, n, u = self.tokens.shape
-        flat = jnp.asarray(self.tokens).reshape(b, n * u)
-        first = jnp.full((b, 1), self.bos, flat.dtype)
-        return jnp.concatenate([first, flat[:, :-1]], axis=1).reshape(b, n, u)
+        # On the host nothing has to be compiled for it.
+        xp = np if isinstance(self.tokens, np.ndarray) else jnp
+        flat = self.tokens.reshape(b, n * u)
+        first = xp.full((b, 1), self.bos, flat.dtype)
+        return xp.concatenate([first, flat[:, :-1]], axis=1).reshape(b, n, u)
 
     def select(self, index) -> "Documents":
         """The documents at `index` (a slice or an integer array along B)."""

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from ponderttt.allocation.stream import AllocationTask, Split, by_source
 from ponderttt.environment.walk import TreeEnvironment, node_units
 from ponderttt.errors import InputError
-from ponderttt.policies import Policy, UniformPolicy
+from ponderttt.policies import Policy
 from ponderttt.types import CHUNK_ACTIONS
 
 CURVE = (1.5, 1.75, 2.0, 2.3, 2.7, 3.125, 3.6, 4.2, 5.0, 5.8, 6.8)
@@ -48,9 +48,9 @@ class Outcome(NamedTuple):
     steps: Float[np.ndarray, "*policies B"]
 
 
-def outcome(measured: Sequence[Array]) -> Outcome:
-    """What was measured on a device, in float64 on the host."""
-    return Outcome(*(np.asarray(x, float) for x in measured))
+def outcome(measured: Sequence[Array], count: int) -> Outcome:
+    """What was measured on a device of the first `count` documents, in float64 on the host."""
+    return Outcome(*(np.asarray(x, float)[..., :count] for x in measured))
 
 
 def evaluate(part: Split, policy: Policy) -> Outcome:
@@ -61,7 +61,7 @@ def evaluate(part: Split, policy: Policy) -> Outcome:
 
 def evaluate_batch(part: Split, policies: Policy) -> Outcome:
     """Several policies of a kind, none of which draws; their leaves are stacked [P, ...]."""
-    return outcome(_evaluate(part.environment, policies))
+    return outcome(_evaluate(part.padded, policies), len(part))
 
 
 @jax.jit
@@ -82,14 +82,14 @@ def _evaluate(environment: TreeEnvironment, policies: Policy):
 
 def expected_outcome(part: Split, probabilities: Float[np.ndarray, "N A"]) -> Outcome:
     """What is expected where unit n draws its action with `probabilities[n]`: exact."""
-    at_nodes = jnp.asarray(probabilities)[node_units(part.environment.num_units)]
-    table = jnp.broadcast_to(at_nodes, (len(part), *at_nodes.shape))
-    return outcome(_expected(part.environment, table))
+    at_nodes = np.asarray(probabilities, np.float32)[node_units(part.environment.num_units)]
+    return outcome(_expected(part.padded, at_nodes), len(part))
 
 
 @jax.jit
-def _expected(environment: TreeEnvironment, probabilities: Float[Array, "B E A"]):
-    return environment.expected(probabilities)
+def _expected(environment: TreeEnvironment, probabilities: Float[Array, "E A"]):
+    table = jnp.broadcast_to(probabilities, (environment.num_documents, *probabilities.shape))
+    return environment.expected(table)
 
 
 def decision_budget(task: AllocationTask, budget: float) -> float:
@@ -185,5 +185,15 @@ def best_first(task: AllocationTask, found: Sequence[Calibrated]) -> list[Calibr
 
 def uniform_gains(part: Split) -> Float[np.ndarray, "A"]:
     """Mean gain over SKIP of each action on every unit, nats a token."""
-    losses = [evaluate(part, UniformPolicy(name)).loss for name in CHUNK_ACTIONS.names]
+    losses = [each.loss for each in uniform_outcomes(part).values()]
     return np.array([by_source(losses[0] - loss, part.texts) for loss in losses])
+
+
+def uniform_outcomes(part: Split) -> dict[str, Outcome]:
+    """What each action does where all units take it: looked up, with nothing to compile."""
+    names, environment = CHUNK_ACTIONS.names, part.environment
+    shape = (len(part), len(names), environment.tree.entropy.shape[1])
+    found = environment.follow(np.broadcast_to(np.arange(len(names))[None, :, None], shape))
+    steps = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(found.action)].sum(axis=-1)
+    each = Outcome(*(np.asarray(x, float) / environment.num_units for x in (*found[:2], steps)))
+    return {name: Outcome(*(x[:, a] for x in each)) for a, name in enumerate(names)}

@@ -23,6 +23,7 @@ from ponderttt.allocation.cross_validation import choose_ridge
 from ponderttt.allocation.stream import AllocationTask, Split, equiprobable_policy
 from ponderttt.allocation.uninformed import UPDATES, by_kind, uninformed
 from ponderttt.environment.protocol import Horizon
+from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.policies import EMAGate, Policy, ThresholdBandit, UniformPolicy
 from ponderttt.policies.thresholds import HEURISTICS
 from ponderttt.progress import track
@@ -44,8 +45,8 @@ def calibrate_all(task: AllocationTask, families: Sequence[PolicyFamily]) -> lis
 
 def decision_episode(part: Split, policy: Policy | None = None) -> Episode:
     """The units with a decision of `part` under `policy` (default: every unit UPDATE_1)."""
-    episode = part.environment.run(policy or UniformPolicy("UPDATE_1"), key=jax.random.key(0))
-    return jax.tree.map(lambda x: x[:, :-1], episode)
+    episode = part.padded.run(policy or UniformPolicy("UPDATE_1"), key=jax.random.key(0))
+    return jax.tree.map(lambda x: np.asarray(x)[: len(part), :-1], episode)
 
 
 def thresholds(kind: str, task: AllocationTask) -> dict[str, PolicyFactory]:
@@ -107,12 +108,16 @@ def feedback(
 
     And the document that each is of.
     """
-    run = jax.jit(jax.vmap(lambda key: part.environment.run(equiprobable_policy(), key=key)))
-    seen = run(jax.random.split(jax.random.key(0), draws))
+    seen = _run_all(part.environment, jax.random.split(jax.random.key(0), draws))
     gains = part.environment.counterfactuals(seen, horizon)
-    x = np.asarray(seen.features[:, :, :-1])
+    x = np.asarray(seen.features)[:, :, :-1]
     documents = np.broadcast_to(np.arange(len(part))[None, :, None], x.shape[:-1])
     return x.reshape(-1, x.shape[-1]), gains.reshape(-1, gains.shape[-1]), documents.reshape(-1)
+
+
+@jax.jit
+def _run_all(environment: TreeEnvironment, keys) -> Episode:
+    return jax.vmap(lambda key: environment.run(equiprobable_policy(), key=key))(keys)
 
 
 GATE = PolicyFamily("inner-loss gate", partial(gates, "inner_loss"))

@@ -12,12 +12,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from ponderttt.allocation import oracle
-from ponderttt.allocation.calibration import CURVE, Calibrated, Outcome, evaluate
+from ponderttt.allocation.calibration import CURVE, Calibrated, Outcome, uniform_outcomes
 from ponderttt.allocation.gap import Gap, at_cost, gap_captured
 from ponderttt.allocation.stream import AllocationTask, by_source
 from ponderttt.evaluation.paired import holm, paired_test
 from ponderttt.evaluation.statistics import Interval, interval_by_source
-from ponderttt.policies import UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
 
@@ -75,7 +74,7 @@ def documents(
     `control` there (nats a token), and `priced` the loss after `charged`.
     """
     part, texts = task.test, task.test.texts
-    skip = evaluate(part, UniformPolicy("SKIP")).loss
+    skip = uniform_outcomes(part)["SKIP"].loss
     found, units = part.environment.allocations(), task.units
     budgets = list(next(iter(outcomes.values())))
     prices = {budget: _price(control, budget) for budget in budgets}
@@ -201,9 +200,7 @@ def frontier(task: AllocationTask) -> pd.DataFrame:
     for budget in (1.0, *CURVE):
         best = oracle.at_budget(found, budget, task.units)
         rows.append(("oracle", best.cost / task.units, best.loss / task.units))
-    for name in CHUNK_ACTIONS.names:
-        fixed = evaluate(part, UniformPolicy(name))
-        rows.append((name, fixed.cost, fixed.loss))
+    rows += [(name, fixed.cost, fixed.loss) for name, fixed in uniform_outcomes(part).items()]
     return pd.DataFrame(
         [
             (task.stream, name, float(cost.mean()), by_source(loss, part.texts))

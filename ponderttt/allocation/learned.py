@@ -78,15 +78,15 @@ def learn(
     trainer = PolicyTrainer(ppo, documents=documents, jitter=config.jitter)
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     budgets = jnp.full(config.seeds, decision_budget(task, budget))
-    worlds = [
-        World.of(part.environment.without_tokens().without(*without))
-        for part in (task.training, task.validation, task.test)
-    ]
-    result = _trained(trainer, keys, worlds[0], budgets)
-    expect = partial(_expect, trainer, result.params)
-    validation, test = (
-        lambda levels, w=w: outcome(expect(w.environment, _price(levels))) for w in worlds[1:]
-    )
+    world = World.of(task.training.environment.without_tokens().without(*without))
+    result = _trained(trainer, keys, world, budgets)
+
+    def expected(part: Split) -> Callable[[np.ndarray], Outcome]:
+        environment = part.padded.without_tokens().without(*without)
+        expect = partial(_expect, trainer, result.params, environment)
+        return lambda levels: outcome(expect(_price(levels)), len(part))
+
+    validation, test = expected(task.validation), expected(task.test)
     targets = np.tile(budget * np.asarray(AROUND), (config.seeds, 1))
     levels = bisect_to_budgets(lambda levels: validation(levels).cost.mean(axis=-1), targets)
     price = _price(levels[:, AROUND.index(1.0)])

@@ -6,7 +6,7 @@ documents and calibrated on its validation documents; test documents are read on
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, NamedTuple
 
 import jax
@@ -32,6 +32,9 @@ from ponderttt.prepare.inputs import ModelName
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import track
 from ponderttt.types import CHUNK_ACTIONS
+
+SHARED = 8
+"""Small splits are evaluated as so many documents, or a multiple."""
 
 
 class Stream(NamedTuple):
@@ -126,6 +129,19 @@ class Split:
         """The documents at `index`, in that order."""
         return Split(self.texts.select(index.tolist()), self.environment.select(index))
 
+    @cached_property
+    def padded(self) -> TreeEnvironment:
+        """The environment, its last document again until there are a multiple of `SHARED`.
+
+        Small splits of other sizes then share what is compiled for them. No policy looks ahead, so
+        nothing changes for the documents that are there.
+        """
+        count = len(self)
+        if count % SHARED == 0 or count > 8 * SHARED:
+            return self.environment
+        index = np.minimum(np.arange(count + -count % SHARED), count - 1)
+        return jax.device_put(jax.tree.map(lambda x: np.asarray(x)[index], self.environment))
+
 
 @dataclass(frozen=True)
 class AllocationTask:
@@ -197,10 +213,10 @@ def _grow(
 
         def compute(documents=documents, hidden=hidden) -> Arrays:
             tree = read_tree(lm, adapter, documents, hidden=hidden)
-            return {name: np.asarray(value[0]) for name, value in tree._asdict().items()}
+            return {name: np.asarray(value)[0] for name, value in tree._asdict().items()}
 
         trees.append(cached("episodes", key, compute))
-    tree = Tree(*(jnp.asarray(np.stack([t[name] for t in trees])) for name in Tree._fields))
+    tree = Tree(*(jax.device_put(np.stack([t[name] for t in trees])) for name in Tree._fields))
     return tree, described(table, texts)
 
 

@@ -142,6 +142,7 @@ class TreeEnvironment:
 pytree.register(TreeEnvironment, meta_fields=["actions"])
 
 
+@jax.jit
 def features_at(
     tree: Tree, extractor: FeatureExtractor, described: Float[Array | np.ndarray, "B N described"]
 ) -> Float[Array, "B E F"]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -154,6 +155,7 @@ class PerplexityBasedPolicy(ThresholdPolicy):
         return _local_perplexity(episode.token_nll, episode.mask)
 
 
+@jax.jit
 def _local_perplexity(token_nll, mask):
     last = -(-token_nll.shape[-1] // 4)
     return jnp.exp(masked_mean(token_nll[..., -last:], mask[..., -last:]))

@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.data import get_tokenizer, load_documents
@@ -72,10 +71,12 @@ def load_texts(
         )
         for source in sources
     }  # fmt: skip
+    # NumPy arrays, as those of each source: what is selected on the host is not compiled.
+    found = [part.documents for part in parts.values()]
     documents = Documents(
-        jnp.concatenate([part.documents.tokens for part in parts.values()]),
-        jnp.concatenate([part.documents.mask for part in parts.values()]),
-        jnp.asarray(next(iter(parts.values())).documents.bos),
+        np.concatenate([each.tokens for each in found]),  # type: ignore[arg-type]
+        np.concatenate([each.mask for each in found]),  # type: ignore[arg-type]
+        np.asarray(found[0].bos),  # type: ignore[arg-type]
     )
     states: list[Encoded] = []
     label = f"hidden states, {sources[0] if len(sources) == 1 else split}"

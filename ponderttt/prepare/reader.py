@@ -51,7 +51,7 @@ class Reader:
             )  # fmt: skip
             leaves = episode._asdict()
             del leaves["state"]
-            return {name: np.asarray(value[0]) for name, value in leaves.items()}
+            return {name: np.asarray(value)[0] for name, value in leaves.items()}
 
         return cached("episodes", key, compute)
 

@@ -16,7 +16,7 @@ from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.policies import UniformPolicy, best_mix
+from ponderttt.policies import RandomPolicy, best_mix
 from ponderttt.prepare.corpora import Texts
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import ticker, track
@@ -52,12 +52,18 @@ def gains(
     rows = []
     for i in indices:
         loss = {
-            name: document_loss(reader.read(adapter, UniformPolicy(name), texts.corpus, i))
+            name: document_loss(reader.read(adapter, _certain(name), texts.corpus, i))
             for name in dict.fromkeys(("SKIP", *actions))
         }
         rows.append([loss["SKIP"] - loss[name] for name in actions])
     frame = pd.DataFrame(rows, index=[texts.sources[i] for i in indices])
     return frame.groupby(level=0).mean().mean().to_numpy()
+
+
+def _certain(name: str) -> RandomPolicy:
+    """Always the action `name`, as data: all of them are one program."""
+    at = CHUNK_ACTIONS.position(name)
+    return RandomPolicy(jnp.asarray(np.eye(len(CHUNK_ACTIONS.names), dtype=np.float32)[at]))
 
 
 def tune(

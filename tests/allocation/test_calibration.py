@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ponderttt.allocation import equal_cost
+from ponderttt.allocation import calibration, equal_cost
 from ponderttt.allocation.calibration import (
     Outcome,
     best_first,
@@ -16,6 +16,7 @@ from ponderttt.allocation.calibration import (
     calibrate,
     decision_budget,
     evaluate,
+    uniform_outcomes,
 )
 from ponderttt.allocation.candidates import BANDIT, GATE, SIGNALS, decision_episode
 from ponderttt.allocation.learned import choose_learning, learn, run_with_hard_budget
@@ -47,6 +48,25 @@ def test_policies_are_evaluated_by_lookup_in_the_tree(task):
         np.testing.assert_allclose(outcome.steps, STEPS[taken[w]].mean())
     always = evaluate(part, UniformPolicy("UPDATE_2"))
     np.testing.assert_allclose(always.cost, (3 * 5 + 1) / 4)
+
+
+def test_splits_of_other_sizes_share_a_program_and_padding_changes_nothing(task):
+    """A gate is carried over the stream: what stands behind it is not seen."""
+    gate = EMAGate.calibrate(decision_episode(task.validation).inner_loss, target=0.4)
+    assert len(task.test) != len(task.validation) and len(task.test) % 8
+    before = calibration._evaluate._cache_size()
+    for part in (task.validation, task.test):
+        found = evaluate(part, gate)
+        episode = part.environment.run(gate, key=jax.random.key(0))
+        np.testing.assert_allclose(found.loss, np.asarray(episode.nll).mean(axis=-1), rtol=1e-6)
+        np.testing.assert_array_equal(found.steps, np.asarray(episode.steps, float).mean(axis=-1))
+    assert calibration._evaluate._cache_size() == before + 1
+
+
+def test_what_one_action_does_is_looked_up(task):
+    for name, found in uniform_outcomes(task.test).items():
+        for x, y in zip(found, evaluate(task.test, UniformPolicy(name)), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6)
 
 
 def test_the_uninformed_cost_what_they_should(task):

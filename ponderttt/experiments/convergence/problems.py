@@ -110,10 +110,10 @@ def made(conditions: tuple[float, ...], problems: int) -> list[tuple[float, int,
     for condition in conditions:
         units = [conditioned(condition, seed) for seed in range(problems)]
         steps = int(min(6000, 12 * condition + 20))
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *units)
+        stacked = jax.tree.map(lambda *x: np.stack(x), *units)
         descents = _descend_all(*stacked, steps)
         for seed in range(problems):
-            one = jax.tree.map(lambda x, seed=seed: np.asarray(x[seed]), descents)
+            one = jax.tree.map(lambda x, seed=seed: np.asarray(x)[seed], descents)
             found.append((condition, seed, one))
     return found
 

@@ -156,7 +156,8 @@ def _read(
     for i, condition in track(pairs, "reading test text", len(pairs)):
         # Certain of one action: which one is data, so that all K share a compiled program.
         taken = 1 if np.isinf(condition.steps) else int(condition.steps)
-        policy = RandomPolicy(jnp.eye(len(most))[most.index(taken)], actions)
+        certain = np.eye(len(most), dtype=np.float32)[most.index(taken)]
+        policy = RandomPolicy(jnp.asarray(certain), actions)
         arrays = reader.read(condition.adapter, policy, test.corpus, i)
         rows.append(
             {

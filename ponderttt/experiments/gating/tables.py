@@ -73,7 +73,8 @@ def drift(task: AllocationTask) -> pd.DataFrame:
     """The inner-loss gate's threshold before each test document, and its running share."""
     losses = np.asarray(decision_episode(task.validation).inner_loss)
     gate = EMAGate.calibrate(losses, target=SHARE)
-    episode = task.test.environment.run(gate, key=jax.random.key(0))
+    episode = task.test.padded.run(gate, key=jax.random.key(0))
+    episode = jax.tree.map(lambda x: np.asarray(x)[: len(task.test)], episode)
     # What a document starts with is what the one before it ended with.
     start, after = gate.init(jax.random.key(0)), episode.state
     threshold, share = (

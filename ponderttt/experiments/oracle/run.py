@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import equal_cost, oracle
-from ponderttt.allocation.calibration import Calibrated, Outcome, evaluate
+from ponderttt.allocation.calibration import Calibrated, Outcome, uniform_outcomes
 from ponderttt.allocation.candidates import decision_episode
 from ponderttt.allocation.equal_cost import Curve, num_documents
 from ponderttt.allocation.stream import AllocationTask
@@ -18,7 +18,6 @@ from ponderttt.errors import InputError
 from ponderttt.experiments.oracle import tables
 from ponderttt.experiments.oracle.config import OracleConfig
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.policies import UniformPolicy
 from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -91,7 +90,7 @@ def derive(result: Result) -> Result:
 
 def _search(task: AllocationTask) -> Searched:
     environment = task.test.environment
-    fixed = {name: evaluate(task.test, UniformPolicy(name)) for name in CHUNK_ACTIONS.names}
+    fixed = uniform_outcomes(task.test)
     greedy = oracle.one_step(environment, PRICES)
     taken = np.asarray(CHUNK_ACTIONS.steps)[np.asarray(greedy.action)].sum(axis=-1)
     ahead = Curve(*(np.asarray(x).T / task.units for x in (greedy.loss, greedy.cost, taken)))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.allocation import equal_cost
-from ponderttt.allocation.calibration import Outcome, evaluate
+from ponderttt.allocation.calibration import Outcome, uniform_outcomes
 from ponderttt.allocation.equal_cost import Curve
 from ponderttt.allocation.gap import budget_error
 from ponderttt.allocation.learned import AROUND, Learned, run_with_hard_budget
@@ -71,7 +71,7 @@ def seeds(task: AllocationTask, each: Learned, documents: pd.DataFrame) -> pd.Da
     trained = (decisions * (units - 1) + CHUNK_ACTIONS.costs[0]) / units
     episode = run_with_hard_budget(each, task.test)
     under = np.asarray(episode.cost, float)  # S B N
-    skip = evaluate(task.test, UniformPolicy("SKIP")).loss
+    skip = uniform_outcomes(task.test)["SKIP"].loss
     hard_gain = skip - np.asarray(episode.nll, float).mean(axis=-1)  # S B
     spent = np.cumsum(under.reshape(len(under), -1), axis=-1)
     paid_in = each.budget * np.arange(1, spent.shape[-1] + 1)

@@ -72,7 +72,7 @@ def cached_states(lm: TransformerLM, documents: Documents, *, chunk: int) -> lis
     def forward(tokens):
         entering = lm.prefix_states(tokens, suffix_blocks=1)
         last = lm.suffix_states(entering, suffix_blocks=1)
-        return jnp.concatenate([last, lm.last_attention(entering)], axis=-1)
+        return np.concatenate([last, lm.last_attention(entering)], axis=-1)
 
     states = []
     for document in _each(documents):
@@ -97,7 +97,10 @@ def _each(documents: Documents) -> list[Documents]:
 
 
 def _read(
-    document: Documents, chunk: int, width: int, forward: Callable[[jnp.ndarray], jnp.ndarray]
+    document: Documents,
+    chunk: int,
+    width: int,
+    forward: Callable[[jnp.ndarray], jnp.ndarray | np.ndarray],
 ) -> Float[np.ndarray, "N U width"]:
     """`forward` of one document's chunks: every call has the same shape, [rows, chunk]."""
     _, n, u = document.tokens.shape

@@ -163,7 +163,8 @@ class TransformerLM:
             )
         if isinstance(tokens, jax.core.Tracer) or tokens.size == 0:
             return
-        low, high = int(np.min(tokens)), int(np.max(tokens))
+        on_host = np.asarray(tokens)
+        low, high = int(on_host.min()), int(on_host.max())
         if low < 0 or high >= self.config.vocab_size:
             raise InputError(
                 f"token ids run from {low} to {high}: the vocabulary of {self.name} is 0 to "
