@@ -19,10 +19,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 import jax  # noqa: E402 - the variables above must be there first
 import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
+import optax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# optax 0.2.8 raises a float to an integer's power there: what others promote is their own.
+optax.tree.bias_correction = jax.numpy_dtype_promotion("standard")(optax.tree.bias_correction)
 # Shapes and types are what the signatures say. Only here: a kernel or a command runs without.
 # The tower: an int is welcome where a float is asked for.
 jaxtyping.install_import_hook(

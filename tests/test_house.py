@@ -49,7 +49,7 @@ ENGLISH = (
 """Phrases that only we understood."""
 
 SHAPED = {"Float", "Int", "Bool", "UInt", "UInt8", "UInt32", "Integer", "Inexact", "Num", "Real",
-          "Shaped", "Complex"}  # fmt: skip
+          "Shaped", "Complex", "Key"}  # fmt: skip
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from ponderttt.errors import InputError
 from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend, global_norm
@@ -28,7 +28,7 @@ def rollout(
     policy: Policy,
     documents: Documents,
     *,
-    key: PRNGKeyArray,
+    key: Key[Array, "*B"],
     dispatch: Dispatch = "masked",
     chunk: int | None = None,
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
@@ -70,14 +70,14 @@ def rollout(
     )  # fmt: skip
 
 
-def document_keys(key: PRNGKeyArray, count: int) -> PRNGKeyArray:
+def document_keys(key: Key[Array, "*B"], count: int) -> Key[Array, "documents"]:
     """One key for each of `count` documents: `key` itself where it holds so many."""
     if key.ndim and key.shape != (count,):
         raise InputError(f"keys of shape {key.shape} for {count} documents: expected one for each")
     return key if key.ndim else jax.random.split(key, count)
 
 
-def start_state(policy: Policy, keys: PRNGKeyArray) -> Any:
+def start_state(policy: Policy, keys: Key[Array, "B"]) -> Any:
     """The policy's state at the start of a stream whose documents have these keys."""
     return jax.tree.map(jnp.asarray, policy.init(jax.random.split(keys[0])[0]))
 

@@ -139,5 +139,5 @@ def descend(
         kept = jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), moved, fast)
         return kept, jnp.where(i < steps, norm, 0.0)
 
-    fast, norms = jax.lax.scan(masked, fast, jnp.arange(max_steps))
+    fast, norms = jax.lax.scan(masked, fast, jnp.arange(max_steps, dtype=jnp.asarray(steps).dtype))
     return Descent(fast, norms[0] if max_steps else nothing)

@@ -54,7 +54,9 @@ def factored(
     """Token by token, up to `max_steps` steps each: answers to `q`, and the last fast weights."""
     taken = (steps > 0)[..., None]
     k, v = (jnp.where(taken, x, 0) for x in (k, v))  # where nothing is learned: 0 * nan is nan
-    numbers = jnp.arange(max(max_steps, 1)).reshape(-1, *(1 for _ in steps.shape))
+    numbers = jnp.arange(max(max_steps, 1), dtype=steps.dtype).reshape(
+        -1, *(1 for _ in steps.shape)
+    )
     rates = jnp.moveaxis(jnp.where(numbers < steps[None], rate[None], 0), -1, 0)[..., None, None]
     text = Token(cut(q, 1), cut(k, 1), cut(v, 1), rates)
     fast, out = _read(model, order, fast, text, norm)

@@ -107,12 +107,12 @@ def describe(
     return rows
 
 
-def _activations(h: Float[np.ndarray, "U D"]) -> list[float]:
+def _activations(h: Float[np.ndarray, "U D"]) -> list[np.floating]:
     norms = np.sqrt(np.mean(h**2, axis=-1))
     return [h.mean(), h.std(), h.min(), h.max(), np.mean(np.abs(h) < 0.1), norms.mean()]
 
 
-def _text(table: TokenTable, unit: np.ndarray, seen: set, pairs: set) -> list[float]:
+def _text(table: TokenTable, unit: np.ndarray, seen: set, pairs: set) -> list[Any]:
     """The eight of the text; `seen` and `pairs` are the document's so far, and grow."""
     _, counts = np.unique(unit, return_counts=True)
     share = counts / len(unit)

@@ -61,7 +61,7 @@ class EMAGate(Memoryless):
     @classmethod
     def calibrate(
         cls,
-        inner_losses: Sequence[float] | Float[np.ndarray, "M"],
+        inner_losses: Sequence[float] | Float[Array | np.ndarray, "*B"],
         *,
         target: float = 0.5,
         rate: float = 0.1,

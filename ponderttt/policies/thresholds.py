@@ -21,7 +21,7 @@ DEFAULT_MIX = (0.3, 0.4, 0.2, 0.1)
 
 
 def percentile_thresholds(
-    signal: Sequence[float] | Float[np.ndarray, "M"], mix: Sequence[float]
+    signal: Sequence[float] | Float[np.ndarray, "*B"], mix: Sequence[float] | Float[np.ndarray, "A"]
 ) -> Float[np.ndarray, "thresholds"]:
     """The values that cut `signal` into shares of `mix`; units above the i-th take action i + 1.
 
@@ -62,7 +62,7 @@ class ThresholdPolicy(Memoryless):
     def calibrate(
         cls,
         episode: Episode,
-        mix: Sequence[float] = DEFAULT_MIX,
+        mix: Sequence[float] | Float[np.ndarray, "A"] = DEFAULT_MIX,
         actions: ActionSpace = CHUNK_ACTIONS,
     ) -> "ThresholdPolicy":
         """Thresholds that give `mix` on the (validation) documents of `episode`."""
