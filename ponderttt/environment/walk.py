@@ -70,7 +70,7 @@ class TreeEnvironment:
         flat = jax.random.normal(key, (int(np.prod(shape)),))
         return replace(self, features=features + std * flat.reshape(shape)[:, unit])
 
-    def run(self, policy: Policy, *, key: PRNGKeyArray, state: Any = None) -> Episode:
+    def run(self, policy: Policy, *, key: Key[Array, "*B"], state: Any = None) -> Episode:
         if self.features is None and "features" in policy.needs:
             raise InputError(
                 f"{type(policy).__name__} decides by features: give the environment "
@@ -90,7 +90,7 @@ class TreeEnvironment:
 
     def counterfactuals(
         self, episode: Episode, horizon: Horizon = "next"
-    ) -> Float[np.ndarray, "*S B N-1 A"]:
+    ) -> Float[np.ndarray, "*S B decisions A"]:
         taken = np.asarray(episode.action)[..., : self.num_decisions]
         nodes = path_nodes(taken, len(self.actions.names))
         return self.node_gains(horizon)[np.arange(self.num_documents)[:, None], nodes]

@@ -65,7 +65,7 @@ class PolicyTrainer:
 
     def train(
         self,
-        keys: PRNGKeyArray,
+        keys: Key[Array, "S"],
         world: World,
         *,
         budgets: Float[Array, "S"] | None = None,
