@@ -165,8 +165,7 @@ def _read_document(
     n_units, unit = tokens.shape
     steps_of, cost_of = jnp.asarray(policy.actions.steps), jnp.asarray(policy.actions.costs)
     unit_key = jax.random.split(key)[1]
-    initial = adapter.init(lm)
-    view_of = views(lm, adapter, tokens, mask, hidden, chunk)
+    initial, view_of = adapter.init(lm), views(lm, adapter, tokens, mask, hidden, chunk)
     unknown = jnp.full((), jnp.nan)
     with_entropy = extractor is not None or "entropy" in policy.needs
 
