@@ -8,23 +8,23 @@ from ponderttt.progress import ticker, track
 
 
 @pytest.fixture
-def seen(tmp_path, monkeypatch):
+def progress_file(tmp_path, monkeypatch):
     path = tmp_path / "progress.json"
     monkeypatch.setenv("PONDERTTT_PROGRESS", str(path))
     return lambda: json.loads(path.read_text())
 
 
-def test_a_loop_tells_how_many_items_are_done(seen):
+def test_a_loop_tells_how_many_items_are_done(progress_file):
     for i, item in enumerate(track("abc", "letters", 3)):
         assert item == "abc"[i]
-        assert seen() == {"label": "letters", "done": i, "total": 3}
-    assert seen()["done"] == 3
+        assert progress_file() == {"label": "letters", "done": i, "total": 3}
+    assert progress_file()["done"] == 3
 
 
-def test_a_callback_tells_the_same_and_a_call_too_many_does_no_harm(seen):
+def test_a_callback_tells_the_same_and_a_call_too_many_does_no_harm(progress_file):
     tick = ticker("rollouts", 2)
     for done in (0, 1, 2, 2):
-        assert seen() == {"label": "rollouts", "done": done, "total": 2}
+        assert progress_file() == {"label": "rollouts", "done": done, "total": 2}
         tick()
 
 

@@ -9,7 +9,7 @@ leads to node `A m + 1 + a`. Axes: E nodes with a decision, W allocations; A, B,
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from ponderttt.policies import Policy
 from ponderttt.types import ActionSpace, Episode
@@ -57,7 +57,7 @@ class Environment(Protocol):
     def select(self, index: Any) -> "Environment":
         """The documents at `index`, a slice or an integer array along B."""
 
-    def run(self, policy: Policy, *, key: PRNGKeyArray, state: Any = None) -> Episode:
+    def run(self, policy: Policy, *, key: Key[Array, "*B"], state: Any = None) -> Episode:
         """The episode of every document under `policy`, as `rollout` reads them."""
 
     def allocations(self) -> Allocations:

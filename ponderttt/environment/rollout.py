@@ -163,16 +163,13 @@ def _read_document(
     """One document: tokens and mask [N, U], hidden [N, U, D] -> an Episode without its B axis."""
     tokens, mask, hidden, described, key = inputs
     n_units, unit = tokens.shape
-    steps_of = jnp.asarray(policy.actions.steps)
-    cost_of = jnp.asarray(policy.actions.costs)
+    steps_of, cost_of = jnp.asarray(policy.actions.steps), jnp.asarray(policy.actions.costs)
     unit_key = jax.random.split(key)[1]
-    initial = adapter.init(lm)
-    view_of = views(lm, adapter, tokens, mask, hidden, chunk)
+    initial, view_of = adapter.init(lm), views(lm, adapter, tokens, mask, hidden, chunk)
     unknown = jnp.full((), jnp.nan)
     with_entropy = extractor is not None or "entropy" in policy.needs
 
-    def gradient(fast, view):
-        return adapter.gradient(lm, fast, view)
+    gradient = partial(adapter.gradient, lm)
 
     def read_unit(carry: _Carry, n):
         view = view_of(n)
@@ -188,8 +185,7 @@ def _read_document(
         if "gradient_norm" in policy.needs:
             seen = seen._replace(gradient_norm=global_norm(gradient(carry.fast, view)))
         seen, memory = _with_features(extractor, carry.memory, seen, known, described, n_units)
-        draw = jax.random.fold_in(unit_key, n)
-        decision, policy_state = policy.act(carry.policy, seen, draw)
+        decision, policy_state = policy.act(carry.policy, seen, jax.random.fold_in(unit_key, n))
         real = jnp.any(mask[n])
         steps = jnp.where(real, steps_of[decision.action], 0)
         cost = jnp.where(real, cost_of[decision.action], 0.0)

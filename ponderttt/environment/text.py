@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from ponderttt import pytree
 from ponderttt.environment.protocol import Allocations, Expected, Horizon
@@ -54,7 +54,7 @@ class LiveText:
         documents, hidden = self.documents.select(index), self.hidden[index]
         return replace(self, documents=documents, hidden=hidden, described=described)
 
-    def run(self, policy: Policy, *, key: PRNGKeyArray, state: Any = None) -> Episode:
+    def run(self, policy: Policy, *, key: Key[Array, "*B"], state: Any = None) -> Episode:
         return rollout(
             self.lm, self.adapter, policy, self.documents, key=key, state=state,
             dispatch=self.dispatch, hidden=self.hidden, extractor=self.extractor,

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ponderttt import pytree
 from ponderttt.environment.protocol import Allocations, Expected, Horizon
@@ -70,7 +70,7 @@ class TreeEnvironment:
         flat = jax.random.normal(key, (int(np.prod(shape)),))
         return replace(self, features=features + std * flat.reshape(shape)[:, unit])
 
-    def run(self, policy: Policy, *, key: PRNGKeyArray, state: Any = None) -> Episode:
+    def run(self, policy: Policy, *, key: Key[Array, "*B"], state: Any = None) -> Episode:
         if self.features is None and "features" in policy.needs:
             raise InputError(
                 f"{type(policy).__name__} decides by features: give the environment "

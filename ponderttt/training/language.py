@@ -269,7 +269,7 @@ def start_seeds(config: LanguageTrainingConfig, keys, length: int) -> Learner:
 def advance_seeds(
     config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: StepChoice,
     inputs: Int[Array, "S n B T"], labels: Int[Array, "S n B T"], keys,
-    validation: tuple[Int[Array, "B T"], Int[Array, "B T"]],
+    validation: tuple[Int[Array, "validation T"], Int[Array, "validation T"]],
 ) -> tuple[Learner, Progress]:  # fmt: skip
     """Every seed's next training steps, on batches of its own; thresholds are set first."""
 
@@ -284,7 +284,7 @@ def advance_seeds(
 def score_seeds(
     config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: StepChoice,
     inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], keys,
-    validation: tuple[Int[Array, "B T"], Int[Array, "B T"]],
+    validation: tuple[Int[Array, "validation T"], Int[Array, "validation T"]],
 ) -> tuple[Float[Array, "S n B T"], Int[Array, "S n L B N"]]:  # fmt: skip
     """`score` of every seed on the same documents, thresholds set on validation first."""
 

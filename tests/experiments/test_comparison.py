@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -70,7 +71,7 @@ def test_bad_input_is_refused_before_any_compute(options, said):
 
 def test_seeds_trained_at_once_follow_the_device_that_was_chosen(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # of a machine with one
-    texts = SimpleNamespace(corpus=SimpleNamespace(tokenizer=range(300)))
+    texts = Mock(trained_methods.Texts, corpus=SimpleNamespace(tokenizer=range(300)))
     with jax.default_device(jax.devices("cpu")[0]):
         settings = trained_methods.settings_of(TINY, spec_of("uniform_k1"), texts)
     assert len(TINY.seeds) > settings.seeds_at_once == 1

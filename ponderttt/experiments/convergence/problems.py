@@ -78,7 +78,7 @@ def descend(fast: Fast, k: Float[Array, "U d"], v: Float[Array, "U d"], steps: i
 def _expected(gap, shrink, modes, steps):
     """The gap in the eigenvectors' coordinates: each shrinks by its own factor at every step."""
     along = jnp.sum((modes.T @ gap) ** 2, axis=-1)
-    powers = jnp.abs(shrink)[None] ** jnp.arange(steps + 1)[:, None]
+    powers = jnp.abs(shrink)[None] ** jnp.arange(steps + 1, dtype=float)[:, None]
     return jnp.sqrt(jnp.sum(powers**2 * along[None], axis=-1))
 
 
