@@ -1,6 +1,6 @@
 """Policies learned on the trees of a stream's training documents, and what they then do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
