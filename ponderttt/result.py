@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ponderttt import cache
+from ponderttt.compilation import compilation
 from ponderttt.errors import InputError
 from ponderttt.storage import (
     ROOT,
@@ -141,7 +142,7 @@ def records_folder() -> Path:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device, commit, and what was taken from the cache: what a number is read with."""
+    """Versions, device, commit, what was cached, what was compiled: what a number is read with."""
     import jax
 
     device = jax.devices()[0]
@@ -152,6 +153,7 @@ def environment() -> dict[str, Any]:
         "device": kind,
         "commit": commit(),
         "cached": cache.ledger()._asdict(),
+        "compilation": compilation()._asdict(),
     }
 
 

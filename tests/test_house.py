@@ -17,8 +17,8 @@ PACKAGES = sorted(path.parent for path in HOUSE.rglob("__init__.py"))
 
 TOP = {
     "__init__", "__main__", "types", "errors", "checks", "pytree", "storage", "progress", "cache",
-    "result", "data", "inner", "models", "policies", "environment", "training", "evaluation",
-    "prepare", "allocation", "experiments", "report", "bench",
+    "compilation", "result", "data", "inner", "models", "policies", "environment", "training",
+    "evaluation", "prepare", "allocation", "experiments", "report", "bench",
 }  # fmt: skip
 
 UNTESTED = {"bench": "measures speed, which no test asserts", "bench.peers": "needs torch"}

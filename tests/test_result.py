@@ -26,7 +26,7 @@ def test_a_record_gives_back_what_was_saved(result, tmp_path):
     manifest = Result.verify(tmp_path)
     assert manifest["hash"] == digest
     assert manifest["meta"]["seconds"] == 12.5
-    assert {"versions", "device", "commit", "cached"} <= manifest["meta"].keys()
+    assert {"versions", "device", "commit", "cached", "compilation"} <= manifest["meta"].keys()
 
 
 def test_a_record_says_what_was_taken_from_the_cache(result, tmp_path, monkeypatch):

@@ -53,9 +53,9 @@ def test_policies_are_evaluated_by_lookup_in_the_tree(task):
 def test_splits_of_other_sizes_share_a_program_and_padding_changes_nothing(task):
     """A gate is carried over the stream: what stands behind it is not seen."""
     gate = EMAGate.calibrate(decision_episode(task.validation).inner_loss, target=0.4)
-    assert len(task.test) != len(task.validation) and len(task.test) % 8
+    assert len(task.training) != len(task.test) and len(task.test) % 8
     before = calibration._evaluate._cache_size()
-    for part in (task.validation, task.test):
+    for part in (task.training, task.test):
         found = evaluate(part, gate)
         episode = part.environment.run(gate, key=jax.random.key(0))
         np.testing.assert_allclose(found.loss, np.asarray(episode.nll).mean(axis=-1), rtol=1e-6)
@@ -212,7 +212,7 @@ def test_the_same_seed_learns_the_same_and_only_once(task, monkeypatch, tmp_path
     one = learn(task, 2.0, config.learning)
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))
     learned, read_back = (learn(task, 2.0, config.learning) for _ in range(2))
-    assert len(list((tmp_path / "episodes").iterdir())) == 1
+    assert len(list((tmp_path / "policies").iterdir())) == 1
     for other in (learned, read_back):
         found = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
         for a, b in found:
