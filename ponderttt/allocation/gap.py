@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.statistics import resampled_means, strata
+from ponderttt.types import ArrayLike
 
 
 class Gap(NamedTuple):
@@ -23,7 +23,7 @@ class Gap(NamedTuple):
     n: int
 
 
-def at_cost(costs: ArrayLike, losses: ArrayLike, cost: float) -> np.ndarray:
+def at_cost(costs: ArrayLike, losses: ArrayLike, cost: float) -> np.ndarray | np.floating:
     """A method's loss at the mean cost `cost`, linear between the points of its own cost curve.
 
     Points are (mean cost, mean loss), in any order; `losses` is [P], or [P, B] to get one value a
