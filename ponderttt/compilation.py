@@ -25,7 +25,10 @@ class Compilation(NamedTuple):
 
 def compilation() -> Compilation:
     """What has been compiled until now."""
-    return Compilation(**_counts, **{name: round(s, 1) for name, s in _seconds.items()})
+    traced, lowered, compiled = (
+        round(_seconds[name], 1) for name in ("traced", "lowered", "compiled")
+    )
+    return Compilation(_counts["programs"], _counts["read_back"], traced, lowered, compiled)
 
 
 def _add_seconds(event: str, duration_secs: float, **_: str | int) -> None:

@@ -54,7 +54,7 @@ class Curve(Outcome):
     def interpolate(self, budget: float) -> Outcome:
         """Each document at exactly this mean cost; NaN out of the curve's reach."""
         means = self.cost.mean(axis=-1)
-        return Outcome(*(at_cost(means, values, budget) for values in self))
+        return Outcome(*(np.asarray(at_cost(means, values, budget)) for values in self))
 
 
 def curves(found: Sequence[Calibrated]) -> dict[str, Curve]:
