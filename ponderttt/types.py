@@ -31,14 +31,18 @@ entry):
     n  batches (training steps)
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.errors import InputError
+
+ArrayLike: TypeAlias = numpy.typing.ArrayLike | tuple
+"""What `np.asarray` takes; numpy's own name for it leaves out tuples where it is checked."""
 
 IGNORED = -100
 """The label of a token that is never scored."""

@@ -28,13 +28,29 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# optax 0.2.8 raises a float to an integer's power there: what others promote is their own.
-optax.tree.bias_correction = jax.numpy_dtype_promotion("standard")(optax.tree.bias_correction)
 # Shapes and types are what the signatures say. Only here: a kernel or a command runs without.
 # The tower: an int is welcome where a float is asked for.
 jaxtyping.install_import_hook(
     "ponderttt", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
+
+
+def promoting(make):
+    """`make` of optax (0.2.8), whose powers and schedules mix whole numbers with floats."""
+
+    def made(*args, **kwargs):
+        rule = make(*args, **kwargs)
+
+        def update(*args, **kwargs):
+            with jax.numpy_dtype_promotion("standard"):
+                return rule.update(*args, **kwargs)
+
+        return rule._replace(update=update)
+
+    return made
+
+
+optax.chain, optax.adamw = promoting(optax.chain), promoting(optax.adamw)
 
 
 @pytest.fixture(autouse=True)

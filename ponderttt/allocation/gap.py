@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.statistics import resampled_means, strata
+from ponderttt.types import ArrayLike
 
 
 class Gap(NamedTuple):

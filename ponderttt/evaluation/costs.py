@@ -6,14 +6,13 @@ Three of the four ledgers are here; the fourth, seconds, is measured.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.flops import AdapterFlops, adapter_flops, forward_flops, head_flops
 from ponderttt.evaluation.token_costs import model_flops
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.iterative.config import IterativeTransformerConfig
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, ArrayLike
 
 
 class Ledgers(NamedTuple):

@@ -8,11 +8,10 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.stats import DegenerateDataWarning, bootstrap, entropy, rankdata
 
 from ponderttt.errors import InputError
-from ponderttt.types import CHUNK_ACTIONS, ActionSpace
+from ponderttt.types import CHUNK_ACTIONS, ActionSpace, ArrayLike
 
 
 class Correlation(NamedTuple):

@@ -9,11 +9,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.stats import mannwhitneyu, permutation_test, trim_mean, ttest_rel, wilcoxon
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.statistics import cluster_interval
+from ponderttt.types import ArrayLike
 
 RESAMPLES = 9999
 

@@ -9,11 +9,11 @@ here. The ledgers count plain steps; `inner.factored` takes them with fewer.
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.flops import policy_flops
 from ponderttt.models.iterative.config import IterativeTransformerConfig
+from ponderttt.types import ArrayLike
 
 Form = Literal["stepped", "closed"]
 """K gradient steps one after another, or all at once: `inner.chunkwise`, whatever K is."""

@@ -37,7 +37,7 @@ class Account(NamedTuple):
     """How far it may be overdrawn."""
 
     @classmethod
-    def open(cls, budget: float, *, credit_units: float = 0.0) -> "Account":
+    def open(cls, budget: float | Float[Array, ""], *, credit_units: float = 0.0) -> "Account":
         """An account that may be overdrawn by the budget of so many units."""
         return cls(jnp.asarray(budget), jnp.asarray(budget * credit_units))
 

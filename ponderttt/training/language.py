@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from ponderttt.checks import Count, Natural, NonNegative, Positive, check
 from ponderttt.errors import InputError
@@ -180,7 +180,7 @@ def objective(
     loss, mask = total, labels != IGNORED
     steps = jnp.mean(jnp.stack([a.steps for a in reading.allocations]), axis=0, dtype=float)
     steps = jnp.repeat(steps, config.model.mini_batch, axis=1)
-    mean_steps = jnp.sum(jnp.where(mask, steps, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+    mean_steps = jnp.sum(jnp.where(mask, steps, 0.0)) / jnp.maximum(jnp.sum(mask), 1).astype(float)
     smooth = jnp.where(learner.step == 0, mean_steps, 0.9 * learner.mean_steps + 0.1 * mean_steps)
     baseline, entropy, cost = learner.baseline, jnp.zeros(()), jnp.zeros(())
     if kind in ("learned", "expected"):
@@ -240,7 +240,7 @@ def calibrated(
 def score(
     config: LanguageTrainingConfig, kind: Kind, learner: Learner, method: StepChoice,
     inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], key: PRNGKeyArray,
-) -> tuple[Float[Array, "n B T"], Int[Array, "n L B N"]]:  # fmt: skip
+) -> tuple[Float[Array, "n B T"], Num[Array, "n L B N"]]:  # fmt: skip
     """The loss of each token and the steps of each TTT layer, batch after batch, of one seed."""
     model = nnx.merge(graph_of(config.model), learner.params)
     allocate = allocator(kind, config.model, method, learner.thresholds)
@@ -285,7 +285,7 @@ def score_seeds(
     config: LanguageTrainingConfig, kind: Kind, learners: Learner, method: StepChoice,
     inputs: Int[Array, "n B T"], labels: Int[Array, "n B T"], keys,
     validation: tuple[Int[Array, "validation T"], Int[Array, "validation T"]],
-) -> tuple[Float[Array, "S n B T"], Int[Array, "S n L B N"]]:  # fmt: skip
+) -> tuple[Float[Array, "S n B T"], Num[Array, "S n L B N"]]:  # fmt: skip
     """`score` of every seed on the same documents, thresholds set on validation first."""
 
     def one(learner, method, key):

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.convergence.problems import Descent, fitted_rate
+from ponderttt.types import ArrayLike
 
 WAY = ["objective", "trained", "direction", "steps"]
 KEPT = 60
