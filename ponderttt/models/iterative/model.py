@@ -160,7 +160,7 @@ class IterativeTransformerTTT(nnx.Module):
         self,
         input_ids: Int[Array, "B T"],
         labels: Int[Array, "B T"] | None = None,
-        num_steps: int | Int[Array, "B T"] | None = None,
+        num_steps: int | Int[Array, ""] | Int[Array, "B N"] | None = None,
         *,
         key: PRNGKeyArray | None = None,
         return_stats: bool = True,
@@ -215,7 +215,7 @@ def count_parameters(config: IterativeTransformerConfig) -> int:
     return sum(int(leaf.size) for leaf in jax.tree.leaves(state))
 
 
-def given(num_steps: int | Int[Array, "B N"]) -> Allocate:
+def given(num_steps: int | Int[Array, ""] | Int[Array, "B N"]) -> Allocate:
     """These steps at every TTT layer."""
 
     def allocate(context: Context, key: PRNGKeyArray) -> Allocation:
