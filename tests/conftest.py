@@ -84,3 +84,12 @@ def folder(tmp_path_factory):
         lines = [" ".join(rng.choice(WORDS, 6)) + f" {rng.integers(1e6)}" for _ in range(30)]
         (root / f"file{i}.py").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Compiled programs are dropped in time: each maps memory, and Linux allows 65,530 maps."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
