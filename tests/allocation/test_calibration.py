@@ -23,10 +23,9 @@ from ponderttt.allocation.learned import choose_learning, learn, run_with_hard_b
 from ponderttt.allocation.stream import AllocationConfig
 from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.tree import enumerate_allocations, path_nodes
-from ponderttt.experiments.gating.tables import SHARE, drift
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, tables
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.policies import EMAGate, GradientNormBasedPolicy, SchedulePolicy, UniformPolicy
+from ponderttt.policies import GradientNormBasedPolicy, SchedulePolicy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
 COSTS, STEPS = (np.asarray(x) for x in (CHUNK_ACTIONS.costs, CHUNK_ACTIONS.steps))
@@ -219,22 +218,3 @@ def test_the_same_seed_learns_the_same_and_only_once(task, monkeypatch, tmp_path
             np.testing.assert_array_equal(a, b)
     blind = learn(task, 2.0, config.learning, without=("text",))
     assert not np.allclose(one.history.entropy, blind.history.entropy)
-
-
-def test_the_drift_table_holds_the_thresholds_that_decided(task):
-    """Against the gate's rule written out over every unit of every document, the last one too."""
-    losses = np.asarray(decision_episode(task.validation).inner_loss)
-    gate = EMAGate.calibrate(losses, target=SHARE)
-    episode = task.test.environment.run(gate, key=jax.random.key(0))
-    table = drift(task)
-    tau, share = float(gate.threshold), SHARE
-    for i in range(len(task.test)):
-        np.testing.assert_allclose(table["threshold"][i], tau, rtol=1e-5)
-        np.testing.assert_allclose(table["running_share"][i], share, rtol=1e-5)
-        taken = np.asarray(episode.inner_loss[i]) > np.nan
-        for n, loss in enumerate(np.asarray(episode.inner_loss[i])):
-            taken[n] = loss > tau
-            share = 0.9 * share + 0.1 * taken[n]
-            tau += 0.1 * (share - SHARE) * abs(tau)
-        np.testing.assert_array_equal(np.asarray(episode.action[i, :-1]) > 0, taken[:-1])
-        assert table["updated"][i] == taken[:-1].mean()

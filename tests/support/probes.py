@@ -44,7 +44,7 @@ def _draw(
     drawn = jax.random.uniform(key, (DOCUMENTS * UNITS * (width + 1),))
     drawn = drawn.reshape(DOCUMENTS, UNITS, width + 1)
     length = UNITS - jnp.floor(3 * drawn[:, :1, width])
-    left = length - jnp.arange(UNITS)[None]
+    left = length - jnp.arange(UNITS, dtype=jnp.float32)[None]
     cue = jnp.floor(CUES * drawn[..., 1])
     features = 2 * drawn[..., :width] - 1
     features = features.at[..., 0].set(left / UNITS)
@@ -86,7 +86,7 @@ def _knows_the_units_left(result: PPOResult) -> Bool[Array, ""]:
     left = jnp.round(features[..., 0] * UNITS)
     truth = (1 - CONFIG.discount**left) / (1 - CONFIG.discount)
     error = jnp.abs(apply_policy(CONFIG.network, result.params, features).value - truth)
-    return jnp.sum(jnp.where(mask, error, 0.0)) < 0.1 * jnp.sum(mask)
+    return jnp.mean(error, where=mask) < 0.1
 
 
 def _follows_the_cue(result: PPOResult, least_left: int) -> Bool[Array, ""]:
@@ -94,7 +94,7 @@ def _follows_the_cue(result: PPOResult, least_left: int) -> Bool[Array, ""]:
     features, cue, _ = _draw(jax.random.key(1), CONFIG.network.features)
     likeliest = jnp.argmax(log_policy(CONFIG.network, result.params, features), axis=-1)
     matters = features[..., 0] * UNITS > least_left - 0.5
-    return jnp.sum(matters & (likeliest == cue)) > 0.95 * jnp.sum(matters)
+    return jnp.mean(likeliest == cue, where=matters) > 0.95
 
 
 def _spends_well(result: PPOResult) -> Bool[Array, ""]:
