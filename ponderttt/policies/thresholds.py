@@ -55,7 +55,7 @@ class ThresholdPolicy(Memoryless):
         raise NotImplementedError
 
     @staticmethod
-    def of_episode(episode: Episode) -> Float[Array, "B N"]:
+    def of_episode(episode: Episode) -> Float[Array | np.ndarray, "B N"]:
         """The same signal of every unit of what was read."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class EntropyBasedPolicy(ThresholdPolicy):
         return seen.entropy
 
     @staticmethod
-    def of_episode(episode: Episode) -> Float[Array, "B N"]:
+    def of_episode(episode: Episode) -> Float[Array | np.ndarray, "B N"]:
         return episode.entropy
 
 
@@ -113,7 +113,7 @@ class LossBasedPolicy(ThresholdPolicy):
         return seen.nll
 
     @staticmethod
-    def of_episode(episode: Episode) -> Float[Array, "B N"]:
+    def of_episode(episode: Episode) -> Float[Array | np.ndarray, "B N"]:
         return episode.nll
 
 
@@ -133,7 +133,7 @@ class GradientNormBasedPolicy(ThresholdPolicy):
         return seen.gradient_norm
 
     @staticmethod
-    def of_episode(episode: Episode) -> Float[Array, "B N"]:
+    def of_episode(episode: Episode) -> Float[Array | np.ndarray, "B N"]:
         return episode.gradient_norm
 
 
@@ -151,7 +151,7 @@ class PerplexityBasedPolicy(ThresholdPolicy):
         return _local_perplexity(seen.token_nll, seen.mask)
 
     @staticmethod
-    def of_episode(episode: Episode) -> Float[Array, "B N"]:
+    def of_episode(episode: Episode) -> Float[Array | np.ndarray, "B N"]:
         return _local_perplexity(episode.token_nll, episode.mask)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.made_task import made_task
 
 from ponderttt.allocation import calibration, equal_cost
 from ponderttt.allocation.calibration import (
@@ -142,6 +143,25 @@ def test_every_method_is_calibrated_on_validation_documents(task, family):
         assert best.test.loss.shape == (3,)
     rows = equal_cost.points(found, task)
     assert rows.groupby("budget")["chosen"].sum().eq(1).all()
+
+
+@pytest.fixture(scope="module")
+def many():
+    return made_task(200)
+
+
+@pytest.mark.parametrize("family", (*SIGNALS, BANDIT), ids=lambda family: family.name)
+def test_budgets_are_met_to_2_percent_on_many_documents(many, family):
+    """Whatever a method can spend: a gradient that is looked at costs 2 more on every decision."""
+    budgets = (2.0, 3.125, 5.0)
+    found = best_first(many, calibrate(many, family, budgets))
+    least = 1 + 2 * 3 / 4 if family.name == "gradient norm" else 1.0
+    met = [budget for budget in budgets if budget > least]
+    assert len(met) >= 2
+    for budget in met:
+        best = next(each for each in found if each.budget == budget)
+        assert best.validation.cost.mean() == pytest.approx(budget, rel=0.02)
+        assert best.test.cost.mean() == pytest.approx(budget, rel=0.25)  # 3 standard errors
 
 
 def test_returns_are_gains_when_skip_follows(task):

@@ -157,3 +157,23 @@ def test_the_published_page_is_whole(name):
     assert page is not None and page.status == pages.PASS
     assert pages.file_sha256(executed) == page.sha256
     assert Result.verify(results)["hash"] == page.record
+    # It is our notebook that ran, all of it, with the parameters that the preset's file holds now.
+    template = pages.template(name)
+    params = notebooks.load_params(notebooks.params_file(page.preset, name), template)
+    assert gate.problems(executed, template, params, results) == []
+
+
+def test_an_altered_published_page_is_found(tmp_path):
+    """Other parameters, and another cell, than the notebook has."""
+    name = notebooks.names()[0]
+    template, book = pages.template(name), notebooks.ROOT / "book"
+    page = pages.read(book, name)
+    params = notebooks.load_params(notebooks.params_file(page.preset, name), template)
+    executed = nbformat.read(book / "experiments" / f"{name}.ipynb", as_version=4)
+    executed.cells[-1]["source"] += " # altered"
+    nbformat.write(executed, tmp_path / "page.ipynb")
+    found = gate.problems(
+        tmp_path / "page.ipynb", template, params | {"seed": -7}, book / "results" / name
+    )
+    assert any("not those of its notebook" in said for said in found)
+    assert any("'seed': -7" in said for said in found)
