@@ -37,7 +37,7 @@ def test_help_imports_nothing_that_computes_and_names_every_command():
 def test_the_help_of_a_command_imports_no_jax(name):
     said, names = imported([name, "--help"])
     assert "jax" not in names
-    assert f"usage: ponderttt {name}" in said and len(said) > 200
+    assert f"usage: ponderttt {name} " in said and "show this help message" in said
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)

@@ -290,8 +290,11 @@ def test_uniform_methods_alone_make_a_page(result):
     }
     only["tests"] = pd.DataFrame()
     alone = dataclasses.replace(found, tables=only)
-    for function in (page.versus, page.strip, page.tests, page.conclusions, page.check):
-        assert function(alone) is not None
+    nothing = "No method here has another to be compared with."
+    assert page.versus(alone).strip() == page.tests(alone).strip() == nothing
+    assert page.strip(alone) == "No method here looks at the text.\n"
+    assert "tests: 0 rows" in page.check(alone)
+    assert "uniform" not in page.conclusions(alone)
 
 
 def test_the_strip_shows_the_steps_taken_on_each_token(result):
