@@ -55,8 +55,12 @@ optax.chain, optax.adamw = promoting(optax.chain), promoting(optax.adamw)
 
 @pytest.fixture(autouse=True)
 def refusals_are_ours(request):
-    """Where a test expects an `InputError`, that answers a wrong type, and not its annotation."""
+    """Where a test expects an `InputError`, that answers a wrong type, and not its annotation.
+
+    So it is where a test is marked `lists`: it hands a configuration lists, as users do.
+    """
     refused = "raises(InputError" in inspect.getsource(request.function)
+    refused |= request.node.get_closest_marker("lists") is not None
     jaxtyping.config.update("jaxtyping_disable", refused)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

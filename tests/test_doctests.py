@@ -50,6 +50,7 @@ def test_every_function_of_a_module_has_an_example_that_holds(name):
     assert result.attempted >= len(public) and result.failed == 0
 
 
+@pytest.mark.lists
 @pytest.mark.parametrize("package", PUBLIC)
 def test_a_public_name_is_importable_and_its_example_holds(package):
     for name in PUBLIC[package]:

@@ -194,7 +194,8 @@ def test_going_back_over_a_long_text_in_float32(method, model, normed):
 
         return jax.jit(jax.grad(value, argnums=range(4)))(fast, q, k, v)
 
-    with jax.enable_x64(True):
+    # With 64 bits on, constants are float64 beside the float32 that is looked at here.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         same(derivatives(method, jnp.float32), derivatives("primal", jnp.float64), 5e-5)
 
 

@@ -84,7 +84,8 @@ def test_no_page_loads_anything_from_elsewhere(book, name):
 
 def test_formulas_are_mathml(book):
     html = (book / "method.html").read_text()
-    assert html.count('display="block"') == 3
+    written = (building.BOOK / "method.md").read_text().count("\n$$\n") // 2
+    assert html.count('display="block"') == written > 3
     assert "\\frac" not in html
 
 

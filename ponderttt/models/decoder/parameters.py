@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ponderttt.models.decoder.config import DecoderConfig
@@ -58,7 +57,5 @@ def initial_params(config: DecoderConfig, key: PRNGKeyArray, dtype) -> dict[str,
             std = shape[-2] ** -0.5 if name.startswith("blocks.") else 0.02
             if name.endswith("_out"):
                 std /= (2 * config.layers) ** 0.5
-            # The product on the host: one program less for each shape.
-            drawn = np.asarray(jax.random.normal(leaf_key, shape, dtype))
-            params[name] = jnp.asarray(drawn * np.asarray(std, drawn.dtype))
+            params[name] = std * jax.random.normal(leaf_key, shape, dtype)
     return params

@@ -331,6 +331,7 @@ def test_more_steps_bring_the_fast_weights_nearer_to_their_values(fast_weight):
     assert np.all(np.diff(found.mean(axis=(1, 2, 3))) < 0)
 
 
+@pytest.mark.lists
 def test_the_seeds_usage():
     config = IterativeTransformerConfig(
         vocab_size=64, hidden_dim=16, num_layers=6, num_heads=2, ffn_dim=32,
