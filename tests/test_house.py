@@ -28,7 +28,6 @@ ELSEWHERE = {
     "prepare": "experiments/test_baselines.py",
     "models.adapters": "environment/test_rollout.py",
     "models.decoder.families": "models/decoder/test_weights.py",
-    "experiments.gating": "report/test_allocation_pages.py",
     "experiments.oracle": "report/test_oracle_page.py",
     "experiments.ppo_policy": "report/test_allocation_pages.py",
     "experiments.live_policy": "experiments/test_train_policy.py",

@@ -192,7 +192,10 @@ def test_going_back_over_a_long_text_in_float32(method, model, normed):
             )  # fmt: skip
             return jnp.mean(jnp.sin(3 * out))
 
-        return jax.jit(jax.grad(value, argnums=range(4)))(fast, q, k, v)
+        # As users compile it: what the suite saves on optimising costs digits.
+        as_is = {"xla_backend_optimization_level": 3}
+        gradient = jax.jit(jax.grad(value, argnums=range(4)), compiler_options=as_is)
+        return gradient(fast, q, k, v)
 
     # With 64 bits on, constants are float64 beside the float32 that is looked at here.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
