@@ -26,7 +26,7 @@ from ponderttt.allocation.uninformed import uninformed
 from ponderttt.environment.tree import enumerate_allocations, path_nodes
 from ponderttt.experiments.ppo_policy import PPOPolicyConfig, tables
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.policies import GradientNormBasedPolicy, SchedulePolicy, UniformPolicy
+from ponderttt.policies import EMAGate, GradientNormBasedPolicy, SchedulePolicy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS
 
 COSTS, STEPS = (np.asarray(x) for x in (CHUNK_ACTIONS.costs, CHUNK_ACTIONS.steps))
