@@ -26,7 +26,7 @@ def report(
 
     Args:
         preset: How much to compute: smoke (a tiny random model: an end-to-end check), quick (a real
-            model on real code, 20 minutes on two cores), cpu (the published pages), gpu.
+            model on real code, a quarter of an hour on two cores), cpu (the published pages), gpu.
         only: Names of notebooks; default all of them.
         out: Folder to write to; default .report/<preset>.
         publish: Also write the executed pages and their records into book/.
