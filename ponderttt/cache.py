@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from ponderttt.errors import InputError
-from ponderttt.storage import atomic_path, cache_folder, commit, file_sha256
+from ponderttt.storage import alone_in, atomic_path, cache_folder, commit, file_sha256
 
 PACKAGE = Path(__file__).resolve().parent
 IGNORED = frozenset({"cache", "checks", "errors", "progress", "storage"})
@@ -72,21 +72,29 @@ def fingerprint(*parts: Any) -> str:
 def cached(kind: str, key: str, compute: Callable[[], Arrays], *, mapped: bool = False) -> Arrays:
     """What `compute` gives, kept under `key` among values of a `kind`, and read back from there.
 
-    With `mapped` it is memory-mapped and read-only. A damaged file is an `InputError`; a folder
-    that cannot be written is one before anything is computed.
+    With `mapped` it is memory-mapped and read-only. Of processes that ask at once, one computes and
+    the others wait for what it keeps. A damaged file is an `InputError`; a folder that cannot be
+    written is one before anything is computed.
     """
     folder = cache_folder(kind, key[:2])  # a folder of some thousand files is slow to search
-    path = next(folder.glob(f"{key}-*.safetensors"), None)
+    path = _found(folder, key)
     if path is None:
-        started = time.perf_counter()
-        arrays = compute()
-        path = _write(folder, key, arrays, Origin(commit(), time.perf_counter() - started))
-        note(path, None)
-        if not mapped:
-            return arrays
+        lock = f".{key}.lock"
+        with alone_in(folder, wait_seconds=-1, lock=lock):
+            path = _found(folder, key)
+            if path is None:
+                started = time.perf_counter()
+                arrays = compute()
+                path = _write(folder, key, arrays, Origin(commit(), time.perf_counter() - started))
+                note(path, None)
+            (folder / lock).unlink(missing_ok=True)  # who waits for it finds the value
     arrays, origin = _read(path)
     note(path, origin)
     return arrays if mapped else {name: np.array(array) for name, array in arrays.items()}
+
+
+def _found(folder: Path, key: str) -> Path | None:
+    return next(folder.glob(f"{key}-*.safetensors"), None)
 
 
 def note(place: Path, origin: Origin | None) -> None:

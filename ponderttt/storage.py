@@ -39,14 +39,16 @@ def writable_folder(folder: Path | str) -> Path:
 
 
 @contextmanager
-def alone_in(folder: Path, wait_seconds: float = 0) -> Iterator[Path]:
+def alone_in(folder: Path, wait_seconds: float = 0, *, lock: str = ".lock") -> Iterator[Path]:
     """`folder` for one process at a time; an `InputError` where another stays at work.
 
-    The lock is the system's: a process that is killed leaves nothing behind that has to be removed.
+    A negative `wait_seconds` waits for as long as the other works; `lock` names another file for
+    what may go on beside. The lock is the system's: a process that is killed leaves nothing behind
+    that has to be removed.
     """
-    lock = filelock.FileLock(folder / ".lock")
+    held = filelock.FileLock(folder / lock)
     try:
-        lock.acquire(timeout=wait_seconds)
+        held.acquire(timeout=wait_seconds)
     except filelock.Timeout:
         raise InputError(
             f"another process is at work in {folder}: wait until it ends, or name another folder"
@@ -58,7 +60,7 @@ def alone_in(folder: Path, wait_seconds: float = 0) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        lock.release()
+        held.release()
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import ast
 import functools
 import shutil
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,9 +174,33 @@ def test_a_value_comes_back_as_it_was_and_is_computed_once(folder, mapped):
         assert found[name].flags.writeable is not mapped
 
 
+def test_of_those_who_ask_at_once_one_computes_and_the_others_wait(folder):
+    found, waiting = [], []
+
+    def ask():
+        found.append(cache.cached("tests", "key", lambda: pytest.fail("computed again")))
+
+    def slow():
+        waiting.append(threading.Thread(target=ask))
+        waiting[0].start()
+        waiting[0].join(0.3)
+        return compute()
+
+    cache.cached("tests", "key", slow)
+    waiting[0].join(10)
+    np.testing.assert_array_equal(found[0]["a"], compute()["a"])
+    assert not list(folder.rglob("*.lock"))
+
+
+def test_a_computation_that_fails_lets_the_next_one_try(folder):
+    with pytest.raises(ZeroDivisionError):
+        cache.cached("tests", "key", lambda: 1 / 0)
+    assert cache.cached("tests", "key", compute)["one"] == 2.5
+
+
 def test_a_kept_value_carries_the_commit_and_the_seconds_that_made_it(folder, monkeypatch):
     ticks = iter([10.0, 12.5])
-    monkeypatch.setattr(cache.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(cache, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(cache, "commit", lambda: "abc")
     cache.cached("tests", "key", compute)
     [file] = (folder / "tests").rglob("*.safetensors")
@@ -184,7 +210,7 @@ def test_a_kept_value_carries_the_commit_and_the_seconds_that_made_it(folder, mo
 
 def test_the_ledger_counts_what_others_computed_and_each_value_once(folder, monkeypatch):
     ticks = iter([0.0, 4.0, 0.0, 2.0, 0.0, 1.0])
-    monkeypatch.setattr(cache.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(cache, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(cache, "commit", lambda: "one")
     for key in ("first", "second"):
         cache.cached("tests", key, compute)

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
 import pyarrow as pa
 import xxhash
 
@@ -21,7 +20,7 @@ from ponderttt.cache import Origin, code_fingerprint, note
 from ponderttt.data import readers
 from ponderttt.data.clean import MIN_CHARACTERS, RawFile, Text, clean_texts
 from ponderttt.errors import InputError
-from ponderttt.storage import atomic_path, cache_folder, commit, file_sha256, write_text
+from ponderttt.storage import alone_in, atomic_path, cache_folder, commit, file_sha256, write_text
 
 if TYPE_CHECKING:
     import datasets
@@ -151,7 +150,7 @@ def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
     arrow, manifest = stem.with_name(stem.name + ".arrow"), stem.with_name(stem.name + ".json")
     if not manifest.exists():
         # Notebooks that run side by side need the same sources: one makes it, the others wait.
-        with filelock.FileLock(stem.with_name(stem.name + ".lock")):
+        with alone_in(stem.parent, wait_seconds=-1, lock=stem.name + ".lock"):
             if not manifest.exists():
                 _prepare(name, source, versions, arrow, manifest)
         note(manifest, None)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from ponderttt.models.adapters.ttt_layer import TTTLayer
 from ponderttt.models.decoder.hidden import Encoded
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import RandomPolicy
+from ponderttt.storage import alone_in, writable_folder
 from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -170,9 +172,15 @@ class TTTTrainer:
     ) -> TrainResult:
         """Train; with `folder`, save a checkpoint at each validation and resume from the newest.
 
-        Stops early after `patience` validations without a better one, or at the first loss that is
-        not finite, with the best state kept either way. `tick` is called after each step.
+        Of processes that train in one folder at once, the others wait and go on from what the first
+        has saved. Stops early after `patience` validations without a better one, or at the first
+        loss that is not finite, with the best state kept either way. `tick` is called after each
+        step.
         """
+        with alone_in(writable_folder(folder), wait_seconds=-1) if folder else nullcontext():
+            return self._train(training, validation, folder, tick)
+
+    def _train(self, training, validation, folder, tick) -> TrainResult:
         config, now, first, started = self.config, self._start(), 0, time.monotonic()
         restored = restore_checkpoint(folder, now._asdict()) if folder else None
         if restored:

@@ -1,6 +1,7 @@
 """The outer loop: every slow weight learns, training helps, and a resumed run is the same run."""
 
 import dataclasses
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,27 @@ def test_a_resumed_run_is_bit_exact(lm, corpus, tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_two_that_train_in_one_folder_train_once(lm, corpus, tmp_path):
+    """Notebooks side by side need the same layer; both writing one checkpoint was a crash."""
+    second, steps = [], []
+
+    def other():
+        trainer = TTTTrainer(lm, layer(), CONFIG)
+        second.append(trainer.train(corpus, corpus, folder=tmp_path, tick=lambda: steps.append(1)))
+
+    thread = threading.Thread(target=other)
+
+    def tick():
+        if not thread.ident:
+            thread.start()
+            thread.join(0.5)
+
+    first = TTTTrainer(lm, layer(), CONFIG).train(corpus, corpus, folder=tmp_path, tick=tick)
+    thread.join(60)
+    assert not steps
+    np.testing.assert_array_equal(first.history, second[0].history)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_best_state(lm, corpus):

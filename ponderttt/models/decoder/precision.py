@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.errors import InputError
 from ponderttt.models.head import head_nll
-from ponderttt.storage import cache_folder, write_text
+from ponderttt.storage import alone_in, cache_folder, write_text
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -42,7 +41,7 @@ def fastest() -> str:
     machine = machine_name()
     folder = cache_folder("precision")
     path = folder / f"{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
-    with filelock.FileLock(folder / ".lock"):
+    with alone_in(folder, wait_seconds=-1):
         seconds = _read(path)
         if seconds is None:
             seconds = measure()
