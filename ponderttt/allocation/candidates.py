@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -81,7 +80,7 @@ def bandit(task: AllocationTask) -> dict[str, PolicyFactory]:
 
     def make(fitted: ThresholdBandit, level: float) -> Policy:
         # The price falls from a tenth of a nat to nothing.
-        price = jnp.asarray(0.1 * (1 - level) ** 4, jnp.float32)
+        price = np.asarray(0.1 * (1 - level) ** 4, np.float32)
         return ThresholdBandit(fitted.weights, price)
 
     found: dict[str, PolicyFactory] = {}

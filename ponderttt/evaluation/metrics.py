@@ -8,10 +8,14 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import DegenerateDataWarning, bootstrap, entropy, rankdata
+from jaxtyping import Float
+from scipy.stats import DegenerateDataWarning, bootstrap, entropy
 
 from ponderttt.errors import InputError
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, ArrayLike
+
+_AT_ONCE = 2**22
+"""Numbers that are resampled together: 32 MB."""
 
 
 class Correlation(NamedTuple):
@@ -142,31 +146,53 @@ def spearman_interval(
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError("x or y holds a value that is not finite: leave that unit out")
-    members = [np.flatnonzero(names == name) for name in np.unique(names)]
+    clusters_found, cluster = np.unique(names, return_inverse=True)
+    all_clusters = np.arange(len(clusters_found))
 
-    def rho(chosen):
-        units = np.concatenate([members[i] for i in chosen])
-        ranks = rankdata([x[units], y[units]], axis=1)
-        if (np.ptp(ranks, axis=1) == 0).any():
-            return math.nan
-        return np.corrcoef(ranks)[0, 1]
+    def rho(chosen, axis=-1):
+        """Of all resamples of clusters at once: a unit weighs as often as it was drawn."""
+        drawn = (chosen[..., None] == all_clusters).sum(axis=-2).astype(float)
+        return _weighted_spearman(x, y, drawn[..., cluster])
 
-    all_clusters = np.arange(len(members))
-    if len(members) < 2:
-        return Correlation(float(rho(all_clusters)), math.nan, math.nan, len(members))
+    if len(all_clusters) < 2:
+        return Correlation(float(rho(all_clusters)), math.nan, math.nan, len(all_clusters))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # the NaN bounds say it
         result = bootstrap(
             (all_clusters,),
             rho,
             n_resamples=resamples,
+            batch=max(1, _AT_ONCE // (x.size + len(all_clusters) ** 2)),
             confidence_level=confidence,
             method="percentile",
-            vectorized=False,
+            vectorized=True,
             rng=np.random.default_rng(seed),
         )
     low, high = result.confidence_interval
-    return Correlation(float(rho(all_clusters)), float(low), float(high), len(members))
+    return Correlation(float(rho(all_clusters)), float(low), float(high), len(all_clusters))
+
+
+def _weighted_spearman(
+    x: Float[np.ndarray, "M"], y: Float[np.ndarray, "M"], weights: Float[np.ndarray, "*resamples M"]
+) -> Float[np.ndarray, "*resamples"]:
+    """The rank correlation with unit m there `weights[m]` times; NaN where x or y is constant."""
+    mean = (weights.sum(axis=-1, keepdims=True) + 1) / 2
+    a, b = (_weighted_ranks(values, weights) - mean for values in (x, y))
+    covariance, *variances = ((weights * u * v).sum(axis=-1) for u, v in ((a, b), (a, a), (b, b)))
+    square = variances[0] * variances[1]
+    return np.where(square > 0, covariance / np.sqrt(np.where(square > 0, square, 1)), np.nan)
+
+
+def _weighted_ranks(
+    values: Float[np.ndarray, "M"], weights: Float[np.ndarray, "*resamples M"]
+) -> Float[np.ndarray, "*resamples M"]:
+    """Mean ranks: equal values share theirs."""
+    order = np.argsort(values)
+    _, first, tied = np.unique(values[order], return_index=True, return_inverse=True)
+    total = np.add.reduceat(weights[..., order], first, axis=-1)
+    ranks = np.empty(weights.shape)
+    ranks[..., order] = (np.cumsum(total, axis=-1) - (total - 1) / 2)[..., tied]
+    return ranks
 
 
 def _points(costs: ArrayLike, losses: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -39,11 +39,11 @@ class EMAGate(Memoryless):
     as much (`tau`, `growth tau`, `growth^2 tau`), which needs a positive signal.
     """
 
-    threshold: Float[Array, ""]
-    share: Float[Array, ""]
-    loss: Float[Array, ""]
-    target: Float[Array, ""]
-    rate: Float[Array, ""]
+    threshold: Float[Array | np.ndarray, ""]
+    share: Float[Array | np.ndarray, ""]
+    loss: Float[Array | np.ndarray, ""]
+    target: Float[Array | np.ndarray, ""]
+    rate: Float[Array | np.ndarray, ""]
     signal: Signal = "inner_loss"
     action: str = "UPDATE_1"
     growth: float = 1.0
@@ -76,7 +76,7 @@ class EMAGate(Memoryless):
         mean = float(losses.mean())
         signals = losses - mean if options.get("signal") == "delta" else losses
         tau = float(np.quantile(signals, 1 - target))
-        start = [jnp.asarray(x, jnp.float32) for x in (tau, target, mean, target, rate)]
+        start = [np.asarray(x, np.float32) for x in (tau, target, mean, target, rate)]
         return cls(start[0], start[1], start[2], start[3], start[4], **options)
 
     @property
@@ -95,7 +95,7 @@ class EMAGate(Memoryless):
     def act(
         self, state: GateState, observation: Observation, key: PRNGKeyArray
     ) -> tuple[Decision, GateState]:
-        inner_loss = observation.inner_loss
+        inner_loss, rate = observation.inner_loss, jnp.asarray(self.rate)
         signal = inner_loss - state.loss if self.signal == "delta" else inner_loss
         above = signal > state.threshold
         if self.growth > 1:
@@ -105,11 +105,11 @@ class EMAGate(Memoryless):
             action = jnp.sum(signal > levels)
         else:
             action = jnp.where(above, self.actions.position(self.action), 0)
-        share = (1 - self.rate) * state.share + self.rate * above.astype(float)
+        share = (1 - rate) * state.share + rate * above.astype(float)
         moved = GateState(
-            state.threshold + self.rate * (share - self.target) * jnp.abs(state.threshold),
+            state.threshold + rate * (share - self.target) * jnp.abs(state.threshold),
             share,
-            (1 - self.rate) * state.loss + self.rate * inner_loss,
+            (1 - rate) * state.loss + rate * inner_loss,
         )
         real = jnp.any(observation.mask)
         return decided(action), jax.tree.map(lambda a, b: jnp.where(real, a, b), moved, state)

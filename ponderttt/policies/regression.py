@@ -25,7 +25,7 @@ class ThresholdBandit(Memoryless):
 
     weights: Float[Array, "inputs A"]
     """The features and, as the last row, the constant."""
-    price: Float[Array, ""]
+    price: Float[Array | np.ndarray, ""]
     """Nats a unit of cost: `at_budget` finds it."""
     actions: ActionSpace = CHUNK_ACTIONS
 

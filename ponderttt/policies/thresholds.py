@@ -46,7 +46,7 @@ def percentile_thresholds(
 class ThresholdPolicy(Memoryless):
     """The action whose band between `thresholds` [A - 1] (ascending) the signal lies in."""
 
-    thresholds: Float[Array, "thresholds"]
+    thresholds: Float[Array | np.ndarray, "thresholds"]
     actions: ActionSpace = CHUNK_ACTIONS
 
     @staticmethod
@@ -74,7 +74,7 @@ class ThresholdPolicy(Memoryless):
             )
         real = np.asarray(episode.mask).any(axis=-1)
         values = np.asarray(cls.of_episode(episode))[real]
-        return cls(jnp.asarray(percentile_thresholds(values, mix), jnp.float32), actions)
+        return cls(percentile_thresholds(values, mix).astype(np.float32), actions)
 
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
         above = self.signal(observation) > jnp.asarray(self.thresholds)

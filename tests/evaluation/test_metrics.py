@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.metrics import (
@@ -93,6 +93,24 @@ def test_rho_is_scipys():
     assert result.rho == pytest.approx(spearmanr(x, y).statistic)
     assert result.low < result.rho < result.high and result.n == 20
     assert result == spearman_interval(x, y, names, 0)
+
+
+def test_the_interval_of_rho_is_that_of_scipys_over_resamples_one_by_one():
+    rng = np.random.default_rng(3)
+    names = np.repeat(np.arange(9), rng.integers(1, 6, 9))  # documents of different lengths
+    x, y = np.round(rng.normal(size=(2, names.size)), 1)  # ties
+    members = [np.flatnonzero(names == name) for name in range(9)]
+
+    def rho(chosen):
+        units = np.concatenate([members[i] for i in chosen])
+        return spearmanr(x[units], y[units]).statistic
+
+    expected = bootstrap(
+        (np.arange(9),), rho, n_resamples=200, method="percentile", vectorized=False,
+        rng=np.random.default_rng(5),
+    ).confidence_interval  # fmt: skip
+    found = spearman_interval(x, y, names, 5, resamples=200)
+    assert (found.low, found.high) == pytest.approx(expected)
 
 
 def test_the_interval_of_rho_covers_it_about_as_often_as_it_says():
