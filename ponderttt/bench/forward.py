@@ -36,7 +36,7 @@ def _model_rows(name: str, options: Options) -> list[Row]:
     }
     title = f"forward with loss, {name}, {LENGTH} tokens"
     try:
-        with peer_process(options.peer_python, "peer_forward.py", name, str(LENGTH)) as measure:
+        with peer_process(options.peer_python, "forward.py", name, str(LENGTH)) as measure:
             times = interleaved(measurements | {"peer": partial(measure, "")})
         speed = lower_is_better(title, times["ours"], PEER, times["peer"], SPEED_BAR)
     except (OSError, ValueError) as error:

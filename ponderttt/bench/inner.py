@@ -86,7 +86,7 @@ def _layers(options: Options) -> list[Row]:
     shape = [str(n) for n in (MODEL, WIDTH, MINI_BATCH, LENGTH)]
     reason = ""
     try:
-        with peer_process(options.peer_python, "peer_ttt.py", *shape) as measure:
+        with peer_process(options.peer_python, "ttt.py", *shape) as measure:
             theirs = {f"peer {line}": partial(measure, line) for line in passes}
             times = interleaved(passes | theirs, repeats=5)
     except (OSError, ValueError) as error:

@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 Measure = Callable[[str], float]
+PEERS = Path(__file__).parent / "peers"
+"""The scripts, which import nothing of ours."""
 
 
 @contextmanager
 def peer_process(python: str | None, script: str, *arguments: str) -> Iterator[Measure]:
-    """`measure(line)`: the seconds that `script` answers to `line`, while the block lasts.
+    """`measure(line)`: the seconds that `script` of `peers/` answers to `line`, while the block lasts.
 
     A peer that cannot be had, or fails, is a `ValueError` (an `OSError` if it cannot be started).
     """
     if python is None:
         raise ValueError("no peer: name an interpreter with torch by --peer-python")
     process = subprocess.Popen(
-        [python, Path(__file__).with_name(script), *arguments],
+        [python, PEERS / script, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -62,7 +62,7 @@ def _against_loops(options: Options) -> Row:
     )  # fmt: skip
     tokens = BATCH * LENGTH
     try:
-        with peer_process(options.peer_python, "peer_train.py", *map(str, shape)) as measure:
+        with peer_process(options.peer_python, "train.py", *map(str, shape)) as measure:
             times = interleaved(ours | {"peer": partial(measure, "step")}, repeats=3)
     except (OSError, ValueError) as error:
         rate = tokens / interleaved(ours, repeats=3)["ours"]
