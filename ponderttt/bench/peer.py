@@ -12,7 +12,7 @@ PEERS = Path(__file__).parent / "peers"
 
 @contextmanager
 def peer_process(python: str | None, script: str, *arguments: str) -> Iterator[Measure]:
-    """`measure(line)`: the seconds that `script` of `peers/` answers to `line`, while the block lasts.
+    """`measure(line)`: seconds that `script` of `peers` answers to `line`, while the block lasts.
 
     A peer that cannot be had, or fails, is a `ValueError` (an `OSError` if it cannot be started).
     """

@@ -20,7 +20,7 @@ NAMED = [
 def test_every_script_that_is_asked_for_is_there_and_needs_nothing_of_ours():
     assert len(NAMED) == 3
     for script in NAMED:
-        assert "ponderttt" not in (peer.PEERS / script).read_text()
+        assert "import ponderttt" not in (peer.PEERS / script).read_text()
 
 
 def test_a_peer_answers_in_seconds(tmp_path, monkeypatch):
