@@ -21,7 +21,7 @@ TOP = {
     "evaluation", "prepare", "allocation", "experiments", "report", "bench",
 }  # fmt: skip
 
-UNTESTED = {"bench": "measures speed, which no test asserts", "bench.peers": "needs torch"}
+UNTESTED = {"bench.peers": "needs torch"}
 """Packages without a test, each with the reason."""
 
 ELSEWHERE = {
