@@ -17,6 +17,32 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout: where notebooks/, params/ and book/ are."""
 
 
+def as_path(text: str | Path, what: str) -> Path:
+    """The path that a user wrote for `what` (`--source`, `PONDERTTT_CACHE`): ~ is the home folder.
+
+    What no path can be (nothing at all, an unknown user's ~, a NUL, too long a name) is an
+    `InputError`; whether something is there is for the caller to ask.
+
+    >>> as_path("a/../b.txt", "--source")
+    PosixPath('a/../b.txt')
+    """
+    said = os.fspath(text)
+    if not said.strip():
+        raise InputError(
+            f"{what} is empty: expected a path (. for this folder); was a variable not set?"
+        )
+    try:
+        path = Path(said).expanduser()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        shown = said if len(said) <= 60 else f"{said[:60]}…"
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{what} is {shown!r}, which cannot be a path: {reason}") from error
+    return path
+
+
 def cache_folder(*parts: str) -> Path:
     """A folder below the cache (`PONDERTTT_CACHE`, or ~/.cache/ponderttt), made if absent."""
     base = Path(os.environ.get("PONDERTTT_CACHE") or Path.home() / ".cache" / "ponderttt")
