@@ -96,7 +96,9 @@ def start(checkout):
     """A report on the first notebook, in a process of its own, as it waits inside the notebook."""
     script = (
         "from ponderttt.report.batch import notebooks, runner; from pathlib import Path\n"
-        "import sys; from types import SimpleNamespace\n"
+        "import signal, sys; from types import SimpleNamespace\n"
+        # Else a suite that runs in the background hands down that Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sys.modules['ponderttt.experiments.first'] = SimpleNamespace(CONFIG=dict)\n"
         f"notebooks.NOTEBOOKS = Path({str(checkout / 'notebooks')!r})\n"
         f"notebooks.PARAMS = Path({str(checkout / 'params')!r})\n"
