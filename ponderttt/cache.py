@@ -9,6 +9,7 @@ computed it and in how many seconds.
 import ast
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -51,17 +52,22 @@ _taken: dict[Path, Origin | None] = {}
 
 
 def fingerprint(*parts: Any) -> str:
-    """Hexadecimal digest of arrays (their bytes) and of everything else (its repr).
+    """Hexadecimal digest of arrays (their types, shapes and bytes) and of everything else (repr).
 
-    Of an object of this package's, also of its kind and of the code behind that.
+    Also of how they are put together, of what computes (the version of jax, the kind of device,
+    XLA's flags), and of the code behind an object of this package's.
     """
-    digest = hashlib.sha256()
+    flags = os.environ.get("XLA_FLAGS", "")
+    digest = hashlib.sha256(f"{jax.__version__} {jax.default_backend()} {flags}".encode())
     for part in parts:
         if _is_ours(type(part).__module__):
             code = code_fingerprint(type(part).__module__)
             digest.update(f"{type(part).__qualname__} {code}".encode())
-        for leaf in jax.tree.leaves(part):
+        leaves, structure = jax.tree.flatten(part)
+        digest.update(str(structure).encode())
+        for leaf in leaves:
             if isinstance(leaf, jax.Array | np.ndarray):
+                digest.update(f"{leaf.dtype}{leaf.shape}".encode())
                 digest.update(np.ascontiguousarray(leaf).tobytes())
             else:
                 digest.update(repr(leaf).encode())

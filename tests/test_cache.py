@@ -7,14 +7,18 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
 
 from ponderttt import cache
 from ponderttt.errors import InputError
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.policies import EMAGate, UniformPolicy
 from ponderttt.storage import commit
 from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
+from ponderttt.types import Documents
 
 FILES = {path.relative_to(cache.PACKAGE): path for path in cache.PACKAGE.rglob("*.py")}
 
@@ -150,6 +154,35 @@ def test_a_name_leads_to_where_it_is_defined_however_it_is_imported(tmp_path):
         cache.import_closure("ponderttt.one", tmp_path)
 
 
+def small_documents(*shape):
+    tokens = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    return Documents(tokens, np.ones(shape, bool), np.asarray(256))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (small_documents(1, 4, 64), small_documents(1, 2, 128)),
+        (NextToken(jnp.ones(()), clip=jnp.ones(())), NextToken(jnp.ones(()), decay=jnp.ones(()))),
+        (NextToken(jnp.ones(()), rank=4), NextToken(jnp.ones(()), rank=8)),
+        (UniformPolicy("SKIP"), UniformPolicy("UPDATE_4")),
+        (EMAGate.calibrate([1.0, 2.0]), EMAGate.calibrate([1.0, 2.0], action="UPDATE_2")),
+        (np.zeros(2, np.float32), np.zeros(1, np.float64)),
+        ([1, (2, 3)], [(1, 2), 3]),
+    ],
+)
+def test_a_fingerprint_tells_shapes_types_and_static_fields_apart(one, other):
+    assert cache.fingerprint(one) == cache.fingerprint(one) != cache.fingerprint(other)
+
+
+def test_a_fingerprint_moves_with_what_computes(monkeypatch):
+    before = cache.fingerprint(1)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_of_another_run")
+    flags = cache.fingerprint(1)
+    monkeypatch.setattr(cache.jax, "__version__", "0.0.1")
+    assert len({before, flags, cache.fingerprint(1)}) == 3
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path))
@@ -236,6 +269,8 @@ def test_a_damaged_value_is_refused_with_the_remedy(folder, damage):
 
 def test_a_checkpoint_carries_its_commit_and_all_the_seconds_before_it(folder):
     save_checkpoint(folder / "run", 3, {"w": np.ones(2, np.float32)}, seconds=7.25)
+    assert cache.ledger() == (0, 0.0, [])
+    cache._taken.clear()  # as another process would find it
     restored = restore_checkpoint(folder / "run", {"w": np.zeros(2, np.float32)})
     assert (restored.step, restored.seconds) == (3, 7.25)
     assert cache.ledger() == (1, 7.25, [commit()])

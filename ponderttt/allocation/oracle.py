@@ -34,7 +34,7 @@ class Chosen(NamedTuple):
 def one_step(environment: TreeEnvironment, prices: Sequence[float]) -> Allocations:
     """For each price, the allocation that always takes what is best for the next unit alone.
 
-    What a bandit with perfect knowledge of one step would do: W = L.
+    What a bandit with perfect knowledge of one step would do; W is the number of prices.
     """
     if not len(prices) or min(prices) < 0:
         raise InputError(f"prices {list(prices)}: expected one or more, none below 0")

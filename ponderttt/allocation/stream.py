@@ -207,7 +207,6 @@ def _grow(
             code_fingerprint("ponderttt.environment.tree"),
             lm.fingerprint,
             adapter,
-            adapter.spec,
             documents,
         )
 

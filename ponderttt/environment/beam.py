@@ -113,22 +113,22 @@ def _losses(lm, adapter, fast, view, tokens, mask) -> Float[Array, "W"]:
 
 def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _Level:
     """Every action on unit n of every open allocation, and what unit n + 1 then loses."""
-    width, count = level.loss.shape[0], len(actions.names)
+    width, num_actions = level.loss.shape[0], len(actions.names)
     here = view_of(n)
     fast = jax.vmap(lambda fast: descents(lm, adapter, fast, here, actions)[0])(level.fast)
-    fast = jax.tree.map(lambda w: w.reshape(width * count, *w.shape[2:]), fast)
+    fast = jax.tree.map(lambda w: w.reshape(width * num_actions, *w.shape[2:]), fast)
     losses = _losses(lm, adapter, fast, view_of(n + 1), tokens[n + 1], mask[n + 1])
     # A padded unit takes no step and costs nothing: its actions are one, the cheapest.
     real = jnp.any(mask[n])
     costs = jnp.where(real, jnp.asarray(actions.costs), 0.0)
-    num_actions = jnp.arange(count)
-    worth = jnp.where(real | (num_actions == 0), 0.0, jnp.inf)
-    history = jnp.repeat(level.action, count, axis=0)
+    index = jnp.arange(num_actions)
+    worth = jnp.where(real | (index == 0), 0.0, jnp.inf)
+    history = jnp.repeat(level.action, num_actions, axis=0)
     return _Level(
         fast,
         (level.loss[:, None] + worth[None]).reshape(-1) + losses,
         (level.cost[:, None] + costs[None]).reshape(-1),
-        history.at[:, n].set(jnp.tile(num_actions, width)),
+        history.at[:, n].set(jnp.tile(index, width)),
     )
 
 

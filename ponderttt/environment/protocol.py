@@ -68,7 +68,8 @@ class Environment(Protocol):
     ) -> Float[np.ndarray, "*S B decisions A"]:
         """What each action at each decision of `episode` gains over the cheapest one there.
 
-        Nats a token, over the units of `horizon`, after the decisions that `episode` took before.
+        Nats a token, over the units of `horizon`, after the decisions that `episode` took before;
+        at the N - 1 units that a later one could gain by.
         Full feedback, for training and for looking, which no policy has.
         """
 

@@ -114,7 +114,7 @@ def _check_features(policy: Policy, documents: Documents, extractor, described, 
         raise InputError("features take both extractor= and described=, or neither")
     if described is not None and tuple(described.shape[:2]) != tuple(documents.tokens.shape[:2]):
         raise InputError(
-            f"described has shape {tuple(described.shape)}: expected [B, N, E] with B, N = "
+            f"described has shape {tuple(described.shape)}: expected [B, N, features] with B, N = "
             f"{tuple(documents.tokens.shape[:2])}"
         )
 

@@ -33,7 +33,7 @@ class LiveText:
     documents: Documents
     hidden: Float[Array, "B N U D"]
     extractor: FeatureExtractor | None = None
-    described: Float[Array, "B N E"] | None = None
+    described: Float[Array, "B N described"] | None = None
     dispatch: Dispatch = "switch"
     actions: ActionSpace = CHUNK_ACTIONS
 
@@ -105,6 +105,8 @@ class LiveText:
 
     def _losses(self, taken: Int[np.ndarray, "W N"]) -> Float[np.ndarray, "B W N"]:
         """Of every unit under each of these allocations, the same for all documents."""
+        if not np.asarray(self.documents.mask).all():
+            raise InputError("allocations are compared on full documents: expected no padding")
         tables = jnp.eye(len(self.actions.names))[taken]
         return np.moveaxis(np.asarray(_read_schedules(self, tables), float), 0, 1)
 

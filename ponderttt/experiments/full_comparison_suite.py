@@ -1,4 +1,4 @@
-"""The comparison of eight ways of giving steps to tokens, from the command line.
+"""The comparison of eight methods of giving steps to tokens, from the command line.
 
 `python -m ponderttt.experiments.full_comparison_suite --methods uniform_k1 uniform_k4 --seeds 42`
 """

@@ -17,7 +17,7 @@ def token_table(lm: TransformerLM, training: Texts) -> TokenTable:
     return TokenTable.fit(tokenizer, np.asarray(corpus.documents.tokens), corpus.hidden[0])
 
 
-def described(table: TokenTable, texts: Texts) -> Float[np.ndarray, "B N E"]:
+def described(table: TokenTable, texts: Texts) -> Float[np.ndarray, "B N described"]:
     """The features of each unit that do not depend on what a policy does."""
     corpus = texts.corpus
     tokens, mask = (np.asarray(x) for x in (corpus.documents.tokens, corpus.documents.mask))

@@ -42,6 +42,7 @@ def save_checkpoint(folder: Path | str, step: int, tree: Any, *, seconds: float)
     with _manager(folder) as manager:
         manager.save(step, args=ocp.args.StandardSave(tree), custom_metadata=origin._asdict())
         manager.wait_until_finished()
+    cache.note(Path(folder), None)
 
 
 def restore_checkpoint(folder: Path | str, like: Any) -> Restored | None:

@@ -37,10 +37,6 @@ class NextToken:
     def objective(self) -> str:
         return "next_token"
 
-    @property
-    def spec(self) -> str:
-        return f"{self.suffix_blocks} {self.rank} {self.targets} {self.seed}"
-
     def init(self, lm: TransformerLM) -> Fast:
         width = lm.config.width
         if not self.suffix_blocks:

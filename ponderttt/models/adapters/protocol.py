@@ -35,10 +35,6 @@ class Adapter(Protocol):
         """`next_token` or `reconstruction` (static)."""
 
     @property
-    def spec(self) -> str:
-        """Everything static about it: with the arrays, what it will do."""
-
-    @property
     def suffix_blocks(self) -> int:
         """How many of the base's last blocks run inside the rollout (static)."""
 

@@ -45,10 +45,6 @@ class Reconstruction:
         return "reconstruction"
 
     @property
-    def spec(self) -> str:
-        return repr(self.layer.config)
-
-    @property
     def suffix_blocks(self) -> int:
         return 0
 

@@ -1,6 +1,5 @@
 """The frozen base's states, computed once per document and kept in the cache."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ponderttt.cache import Arrays, cached, code_fingerprint
+from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.types import Documents
@@ -123,7 +122,4 @@ def _key(lm: TransformerLM, document: Documents, chunk: int) -> str:
     """What the states depend on, hashed."""
     tokens, mask = np.asarray(document.tokens, np.int32), np.asarray(document.mask, bool)
     code, start = code_fingerprint(__name__), int(document.bos)
-    digest = hashlib.sha256(f"{code} {lm.fingerprint} {chunk} {tokens.shape} {start}".encode())
-    digest.update(tokens.tobytes())
-    digest.update(mask.tobytes())
-    return digest.hexdigest()
+    return fingerprint(code, lm.fingerprint, chunk, start, tokens, mask)
