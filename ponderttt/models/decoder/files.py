@@ -45,9 +45,9 @@ def weight_files(folder: Path) -> dict[Path, set[str]]:
         return {folder / shard.string: set() for shard in shards}
     shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
     raise InputError(
-        f"{folder} has no {WEIGHTS} and no index of shards ({INDEX}), but {shown or 'nothing'}: "
-        "expected a whole model as save_pretrained writes it (a .bin is to be saved as "
-        "safetensors, an adapter to be merged into its model, a lone file to be renamed)"
+        f"{folder} has no safetensors file of a whole model ({WEIGHTS}, or shards with their "
+        f"{INDEX}), only {shown or 'nothing'}; save the model there with save_pretrained (merge an "
+        "adapter into its model first, write a .bin again, rename a lone file)"
     )
 
 

@@ -20,8 +20,9 @@ HARMLESS = frozenset(
     _flash_attn_2_enabled use_cache output_attentions output_hidden_states return_dict torchscript
     use_bfloat16 tf_legacy_loss output_past gradient_checkpointing is_decoder
     chunk_size_feed_forward initializer_range pretraining_tp reorder_and_upcast_attn
-    tie_last_hidden_states attn_pdrop embd_pdrop resid_pdrop attention_dropout hidden_dropout summary_type summary_use_proj
-    summary_activation summary_proj_to_labels summary_first_dropout predict_special_tokens n_ctx
+    tie_last_hidden_states attn_pdrop embd_pdrop resid_pdrop attention_dropout hidden_dropout
+    summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout
+    predict_special_tokens n_ctx
     bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id
     decoder_start_token_id tokenizer_class prefix id2label label2id num_labels problem_type
     finetuning_task task_specific_params max_length min_length max_new_tokens do_sample
