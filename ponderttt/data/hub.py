@@ -32,8 +32,9 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
             "`hf auth login`, or name a local folder instead"
         ) from error
     except HfHubHTTPError as error:
+        said = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the hub refuses {repository!r} ({' '.join(str(error).split())[:200]}); check the name at "
+            f"the hub refuses {repository!r} ({said}); check the name at "
             f"huggingface.co/{repository}, or name a local folder instead"
         ) from error
     except Exception as unreachable:  # which class says so depends on the transport in use
