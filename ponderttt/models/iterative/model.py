@@ -22,6 +22,7 @@ from ponderttt.models.head import head_loss
 from ponderttt.models.iterative.block import AttentionMixer, Block
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.models.iterative.ttt_mixer import Allocation, TTTMixer
+from ponderttt.models.lookup import rows_of
 from ponderttt.models.norms import rms_norm
 from ponderttt.types import IGNORED
 
@@ -125,7 +126,7 @@ class IterativeTransformerTTT(nnx.Module):
                 f"a text of {length} tokens: this model reads at most max_length = "
                 f"{self.config.max_length}"
             )
-        h = jnp.take(self.embedding[...], input_ids, axis=0) + self.positions[...][None, :length]
+        h = rows_of(self.embedding[...], input_ids) + self.positions[...][None, :length]
         h = h * self.config.hidden_dim**0.5
         allocations: list[Allocation] = []
         for block in self.blocks:

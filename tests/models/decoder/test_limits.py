@@ -2,18 +2,20 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.checkpoints import save
 
 from ponderttt.data.tokenizer import get_tokenizer, vocabulary_size
 from ponderttt.errors import InputError
-from ponderttt.experiments import baselines
-from ponderttt.experiments.baselines import BaselinesConfig
 from ponderttt.models.decoder.families import llama
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.head import head_nll
 from ponderttt.policies.features import TokenTable
 from ponderttt.prepare.corpora import load_texts
+from ponderttt.prepare.tuning import layer_shape, train_layer
 
 
 @pytest.fixture(autouse=True)
@@ -100,13 +102,21 @@ def test_ids_are_whole_numbers(saved, dtype):
         TransformerLM.from_pretrained(saved).logits(np.zeros((1, 4), dtype))
 
 
-def test_heads_need_not_make_the_width(monkeypatch, folder):
+@pytest.mark.parametrize("bad", [257, -1, -300])
+def test_under_jit_an_unknown_id_gives_nan_and_no_number(saved, bad):
+    lm = TransformerLM.from_pretrained(saved)
+    tokens = jnp.zeros((1, 4), int).at[0, 2].set(bad)
+    logits = jax.jit(lambda lm, tokens: lm.logits(tokens))(lm, tokens)
+    assert np.isnan(logits[0, 2:]).all()
+    nll = head_nll(jnp.ones((1, 4, 8)), lm.head, tokens)
+    np.testing.assert_array_equal(np.isnan(nll[0]), [False, False, True, False])
+
+
+def test_heads_need_not_make_the_width(folder):
     """The TTT layer has heads of its own, of a size that divides the width."""
     lm = TransformerLM.random(llama.tiny().replace(head_dim=12))
-    assert lm.config.heads * lm.config.head_dim != lm.config.width
-    monkeypatch.setattr(TransformerLM, "from_pretrained", lambda *args, **kwargs: lm)
-    config = BaselinesConfig(
-        sources=(str(folder),), train_steps=2, test_documents=2, objectives=("reconstruction",)
-    )
-    tables = baselines.run(config).tables
-    assert np.isfinite(tables["units"]["nll"]).all()
+    assert lm.config.heads * lm.config.head_dim != lm.config.width == 32
+    texts = load(lm, folder)
+    assert layer_shape(lm, texts).head_dim == 8
+    _, history = train_layer(lm, texts, texts, steps=2, mixture=(0, 1, 0, 0), seed=0, name="wide")
+    assert np.isfinite(history["validation"]).all()

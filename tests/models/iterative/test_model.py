@@ -432,6 +432,10 @@ def test_ids_are_whole_numbers_of_documents(ids):
         model_of()(input_ids=jnp.asarray(ids), num_steps=1)
 
 
-def test_under_jit_an_unknown_id_gives_nan_and_no_number():
-    run = nnx.jit(lambda model, ids: model(input_ids=ids, labels=ids, num_steps=1).loss)
-    assert np.isnan(run(model_of(), jnp.full((1, 8), V)))
+@pytest.mark.parametrize("bad", [V, 10_000, -1, -V - 1])
+def test_under_jit_an_unknown_id_gives_nan_and_no_number(bad):
+    run = nnx.jit(lambda model, ids, labels: model(ids, labels, num_steps=1).loss)
+    model, good = model_of(), jnp.zeros((1, 8), int)
+    assert np.isfinite(run(model, good, good))
+    assert np.isnan(run(model, good.at[0, 3].set(bad), good))
+    assert np.isnan(run(model, good, good.at[0, 3].set(bad)))
