@@ -173,9 +173,9 @@ def _loaded(base: str) -> Iterator[Variant]:
             f"{base}: {dtype}", base, partial(one_file, dtype=pick), f"type {dtype}, expected F32"
         )
     edits = {
-        "there twice with different": lambda t: t | {bare: t[name] + 1},
+        "is there twice and differs": lambda t: t | {bare: t[name] + 1},
         "no known kind": lambda t: t | {"score.weight": t[name]},
-        "not finite": lambda t: t | {name: t[name] * np.nan},
+        "NaN or infinity": lambda t: t | {name: t[name] * np.nan},
         "does not fit": lambda t: t | {name: t[name][:, :-1]},
         "nothing fills embedding": lambda t: {k: x for k, x in t.items() if k != name},
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.config import DecoderConfig
-from ponderttt.models.decoder.files import Tensor
+from ponderttt.models.decoder.files import Tensor, printable
 from ponderttt.models.decoder.parameters import param_shapes
 
 
@@ -75,10 +75,10 @@ def assemble(
             filled = array if filled is None else filled
             if not np.array_equal(filled, array):
                 raise InputError(
-                    f"{origin}: tensor {tensor.name} is there twice with different values; "
+                    f"{origin}: tensor {printable(tensor.name)} is there twice and differs; "
                     "expected one copy: remove the other or save the model again"
                 )
-        _fill(config, params, shapes, place, array, f"{origin}: tensor {tensor.name}")
+        _fill(config, params, shapes, place, array, f"{origin}: tensor {printable(tensor.name)}")
     if config.tied_head and "output" in params:
         if np.array_equal(params["output"], params["embedding"]):
             del params["output"]
@@ -109,14 +109,14 @@ def _by_place(
         rule, layer = _find(rules, tensor.name)
         if rule is None:
             raise InputError(
-                f"{origin}: tensor {tensor.name} is of no known kind; expected "
+                f"{origin}: tensor {printable(tensor.name)} is of no known kind; expected "
                 f"the checkpoint of a {config.family} language model"
             )
         if not rule.target:
             continue
         if layer is not None and layer >= config.layers:
             raise InputError(
-                f"{origin}: tensor {tensor.name} does not fit its configuration "
+                f"{origin}: tensor {printable(tensor.name)} does not fit its configuration "
                 f"({config.layers} blocks); weights and config.json disagree"
             )
         found.setdefault(Place(rule.target, rule.columns, layer), []).append((rule, tensor))
@@ -162,8 +162,8 @@ def _finite(tensor: Tensor, origin: str) -> np.ndarray:
     array = tensor.read()
     if not np.isfinite(array).all():
         raise InputError(
-            f"{origin}: tensor {tensor.name} holds numbers that are not finite in float32 "
-            "(NaN or infinity), so every loss would be NaN; fetch or train it again"
+            f"{origin}: tensor {printable(tensor.name)} holds NaN or infinity (as float32), "
+            "so every loss would be NaN; fetch or train it again"
         )
     return array
 

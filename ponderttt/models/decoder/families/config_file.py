@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from ponderttt.errors import InputError
+from ponderttt.models.decoder.files import printable
 
 Keys = TypeVar("Keys")
 
@@ -24,7 +25,8 @@ HARMLESS = frozenset(
     summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout
     predict_special_tokens n_ctx
     bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id
-    decoder_start_token_id tokenizer_class prefix id2label label2id num_labels problem_type
+    decoder_start_token_id tokenizer_class prefix id2label label2id num_labels _num_labels
+    problem_type xla_device model_parallel max_sequence_length
     finetuning_task task_specific_params max_length min_length max_new_tokens do_sample
     early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p
     repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size
@@ -89,8 +91,8 @@ def read_keys(
             _check_only(key, value, (only or {})[key])
         elif key not in known and key not in harmless and key not in CODE:
             raise InputError(
-                f"{key} is {_shown(value)}, a key that no model of this family is known to have: "
-                "it may change what is computed; remove it if it does not"
+                f"{printable(key)} is {_shown(value)}, a key that no model of this family is known "
+                "to have: it may change what is computed; remove it if it does not"
             )
     return kind(**values)
 
