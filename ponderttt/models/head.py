@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ponderttt.models.lookup import rows_of
+
 BLOCK = 2048
 """Rows of the head at a time: small enough for the caches, large enough for the product."""
 
@@ -57,7 +59,7 @@ def _forward(hidden, head, targets):
         return mean * scale[..., None] + pulled
 
     sums = _over_vocabulary(hidden, head, jnp.zeros(hidden.shape, jnp.float32), pull)
-    target = jnp.take(head, targets, axis=0).astype(jnp.float32)
+    target = rows_of(head, targets).astype(jnp.float32)
     gradient = sums.carried / sums.total[..., None] - target
     return _nll(sums, hidden, head, targets), gradient.astype(hidden.dtype)
 
@@ -113,7 +115,7 @@ def _over_vocabulary(hidden, head, carried, accumulate) -> _Sums:
 
 
 def _nll(sums: _Sums, hidden, head, targets):
-    rows = jnp.take(head, targets, axis=0).astype(jnp.float32)
+    rows = rows_of(head, targets).astype(jnp.float32)
     target_logit = jnp.sum(hidden.astype(jnp.float32) * rows, axis=-1)
     return sums.maximum + jnp.log(sums.total) - target_logit
 
@@ -143,7 +145,7 @@ def _head_loss_forward(hidden, head, targets, weights):
 
     start = jnp.zeros(head.shape, jnp.float32)
     pulled, (nll, gradient) = _over_tokens(start, hidden, head, targets, weights, pull)
-    wanted = weights[:, None] * jnp.take(head, targets, axis=0)
+    wanted = weights[:, None] * rows_of(head, targets)
     pulled = pulled.at[targets].add(-weights[:, None] * hidden)
     return (jnp.sum(weights * nll), nll), (gradient - wanted, pulled)
 
@@ -171,7 +173,7 @@ def _over_tokens(carried, hidden, head, targets, weights, pull):
         top = jnp.max(logits, axis=-1, keepdims=True)
         terms = jnp.exp(logits - top)
         total = jnp.sum(terms, axis=-1, keepdims=True)
-        target = jnp.sum(rows * jnp.take(head, targets, axis=0), axis=-1)
+        target = jnp.sum(rows * rows_of(head, targets), axis=-1)
         nll = (top + jnp.log(total))[:, 0] - target
         carried, extra = pull(carried, rows, weights, terms, total)
         return carried, (nll, extra)

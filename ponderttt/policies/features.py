@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt import pytree
+from ponderttt.data.tokenizer import vocabulary_size
 from ponderttt.errors import InputError
 from ponderttt.types import Observation, masked_mean
 
@@ -64,7 +65,7 @@ class TokenTable(NamedTuple):
         hidden: Float[np.ndarray, "*states D"],
     ) -> "TokenTable":
         """From the tokens of training documents, and the base's states at some of them."""
-        size = len(tokenizer)
+        size = vocabulary_size(tokenizer)
         counts = np.bincount(np.asarray(tokens).reshape(-1), minlength=size)[:size] + 0.5
         words = tokenizer.batch_decode([[token] for token in range(size)])
         return cls(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ponderttt.data import get_tokenizer, load_documents
+from ponderttt.data import load_documents
+from ponderttt.errors import InputError
 from ponderttt.models.decoder.hidden import Encoded
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.prepare.reader import with_hidden
@@ -63,7 +64,12 @@ def load_texts(
     seed: int,
 ) -> Texts:
     """Up to `count` documents of exactly `units` units from each source, hidden states cached."""
-    tokenizer = get_tokenizer(lm.tokenizer_name)
+    if unit > lm.config.max_positions:
+        raise InputError(
+            f"units of {unit} tokens: {lm.name} has positions for {lm.config.max_positions}; lower "
+            f"the size of a unit to at most {lm.config.max_positions}"
+        )
+    tokenizer = lm.load_tokenizer()
     parts = {
         source: load_documents(
             source, tokenizer, split=split, unit=unit, units=units, min_units=units,

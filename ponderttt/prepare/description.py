@@ -3,7 +3,6 @@
 import numpy as np
 from jaxtyping import Float
 
-from ponderttt.data import get_tokenizer
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import FeatureExtractor
 from ponderttt.policies.features import TokenTable, describe
@@ -13,7 +12,7 @@ from ponderttt.prepare.corpora import Texts
 def token_table(lm: TransformerLM, training: Texts) -> TokenTable:
     """What training documents tell of the vocabulary and of the base's states."""
     corpus = training.corpus
-    tokenizer = get_tokenizer(lm.tokenizer_name)
+    tokenizer = lm.load_tokenizer()
     return TokenTable.fit(tokenizer, np.asarray(corpus.documents.tokens), corpus.hidden[0])
 
 

@@ -104,10 +104,15 @@ def next_token(rate: float, clip: float | None) -> NextToken:
 
 
 def layer_shape(lm: TransformerLM, texts: Texts, **options: Any) -> TTTConfig:
-    """The shape of a TTT layer on the model's states, one gradient a unit of `texts`."""
-    unit = texts.corpus.documents.tokens.shape[-1]
-    head_dim = min(64, lm.config.head_dim)
-    return TTTConfig(lm.config.width, chunk_size=unit, head_dim=head_dim, **options)
+    """The shape of a TTT layer on the model's states, one gradient a unit of `texts`.
+
+    Its heads are as wide as the model's, at most 64; where those do not divide the width (a
+    model's heads need not), as wide as the next smaller number that does.
+    """
+    unit, width = texts.corpus.documents.tokens.shape[-1], lm.config.width
+    most = min(64, lm.config.head_dim)
+    head_dim = next(size for size in range(most, 0, -1) if width % size == 0)
+    return TTTConfig(width, chunk_size=unit, head_dim=head_dim, **options)
 
 
 def train_layer(

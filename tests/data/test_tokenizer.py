@@ -1,10 +1,12 @@
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ponderttt.data import tokenizer as module
 from ponderttt.data import wheels
-from ponderttt.data.tokenizer import get_tokenizer
+from ponderttt.data.tokenizer import get_tokenizer, vocabulary_size
 from ponderttt.errors import InputError
 
 NAMES = ["bytes", "gpt2", "smollm2-135m"]
@@ -86,3 +88,64 @@ def test_a_changed_vocabulary_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "wheel_path", lambda *names: path)
     with pytest.raises(InputError, match="SHA-256"):
         get_tokenizer("gpt2")
+
+
+MODULE = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nclass Own: pass\n"
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}),
+        ("tokenizer_config.json", {"auto_map": ["own.Own", None], "tokenizer_class": "Own"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["a/b--own.Own", "own.Own"]}}),
+        ("config.json", {"model_type": "x", "auto_map": {"AutoTokenizer": ["own.Own", None]}}),
+        ("config.json", {"model_type": "llama", "auto_map": {"AutoTokenizer": "own.Own"}}),
+    ],
+)
+def test_code_of_a_folder_is_refused_and_never_run(tmp_path, monkeypatch, name, said):
+    def ask(prompt=""):
+        raise AssertionError(f"asked {prompt}")
+
+    monkeypatch.setattr("builtins.input", ask)
+    get_tokenizer("bytes").save_pretrained(tmp_path)
+    path = tmp_path / name
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | said))
+    (tmp_path / "own.py").write_text(MODULE)
+    with pytest.raises(InputError, match="auto_map, code of the folder's own, which is never run"):
+        get_tokenizer(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", "null", "[" * 20_000, '{"model": 3}', '{"added_tokens": "x"}']
+)
+def test_a_damaged_tokenizer_is_one_line(tmp_path, content):
+    get_tokenizer("bytes").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError, match="no tokenizer can be read from") as error:
+        get_tokenizer(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("a" * 300, "cannot be a path"),
+        ("a\0b", "cannot be a path"),
+        ("~nobody-of-that-name/x", "cannot be a path"),
+        (" ", "unknown tokenizer"),
+        ("owner/a--b", "unknown tokenizer"),
+        ("owner/" + "b" * 100, "unknown tokenizer"),
+    ],
+)
+def test_what_is_neither_a_path_nor_a_name_is_one_line(name, said):
+    with pytest.raises(InputError, match=said):
+        get_tokenizer(name)
+
+
+def test_a_folder_may_start_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    get_tokenizer("bytes").save_pretrained(tmp_path / "mine")
+    assert vocabulary_size(get_tokenizer("~/mine")) == 257

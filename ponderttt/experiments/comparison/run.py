@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ponderttt.data.language import load_language
+from ponderttt.data.tokenizer import vocabulary_size
 from ponderttt.experiments.comparison import significance, tables
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import RANDOM, Spec, order_of, spec_of
@@ -30,7 +31,7 @@ def run(config: ComparisonConfig) -> Result:
     found: dict[str, Trained] = {}
     for name in order_of(config.methods):
         found[name] = train_method(config, name, _spec(config, name, found, texts), texts)
-    model = config.model(vocab_size=len(corpus.tokenizer))
+    model = config.model(vocab_size=vocabulary_size(corpus.tokenizer))
     documents = tables.documents(config, found, texts)
     seeds = tables.seeds(model, documents)
     costs = efficiency(config, model, texts)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.data.language import LanguageCorpus
+from ponderttt.data.tokenizer import vocabulary_size
 from ponderttt.data.windows import Windows, epoch_order, whole_pass
 from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.config import ComparisonConfig
@@ -104,7 +105,7 @@ def method_of(config: ComparisonConfig, settings: LanguageTrainingConfig, spec: 
 
 def settings_of(config: ComparisonConfig, spec: Spec, texts: Texts) -> LanguageTrainingConfig:
     """How a method is trained on these texts, whose vocabulary it has, and on this machine."""
-    settings = config.training(vocab_size=len(texts.corpus.tokenizer), **spec.model)
+    settings = config.training(vocab_size=vocabulary_size(texts.corpus.tokenizer), **spec.model)
     (device,) = jnp.zeros(()).devices()  # what `--device` chose, where it did
     together = 1 if device.platform == "cpu" else len(config.seeds)  # memory allows it
     return dataclasses.replace(settings, seeds_at_once=together)

@@ -1,8 +1,8 @@
 """From the tensors of a checkpoint to a decoder's parameters, by a family's table of rules."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.files import Tensor, printable
 from ponderttt.models.decoder.parameters import param_shapes
 
 
@@ -38,58 +39,49 @@ class Rule(NamedTuple):
     transform: Callable[[DecoderConfig, np.ndarray], np.ndarray] = lambda config, array: array
 
 
+class Place(NamedTuple):
+    """What one tensor fills: a parameter, a block's layer of it, some of its columns."""
+
+    target: str
+    columns: str
+    layer: int | None
+
+
 def transposed(config: DecoderConfig, array: np.ndarray) -> np.ndarray:
     """A weight stored [out, in]."""
     return array.T
 
 
-def read_safetensors(files: Iterable[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and float32 values of all tensors; a damaged file is an `InputError`."""
-    from safetensors import SafetensorError, safe_open
-
-    for file in files:
-        try:
-            with safe_open(file, framework="flax") as tensors:  # numpy alone has no bfloat16
-                for name in tensors.keys():
-                    yield name, np.asarray(tensors.get_tensor(name), np.float32)
-        except SafetensorError as error:
-            raise InputError(
-                f"{file} is damaged or cut short ({error}); fetch or write it again"
-            ) from error
-
-
 def assemble(
-    config: DecoderConfig,
-    tensors: Iterable[tuple[str, np.ndarray]],
-    rules: list[Rule],
-    origin: str,
+    config: DecoderConfig, tensors: Iterable[Tensor], rules: list[Rule], origin: str
 ) -> dict[str, np.ndarray]:
-    """Float32 parameters from named tensors; what does not fit `config` is an `InputError`."""
-    params = {name: np.empty(shape, np.float32) for name, shape in param_shapes(config).items()}
-    missing = {name: array.size for name, array in params.items()}
-    for name, tensor in tensors:
-        rule, match = _find(
-            rules,
-            name,
-            f"{origin}: tensor {name} is of no known kind; expected "
-            f"the checkpoint of a {config.family} language model",
-        )
-        if rule.target not in params:
-            continue  # not needed, or an output matrix that is tied to the embedding
-        place = params[rule.target][..., column_slice(config, rule.columns)]
-        layer = int(match.group(1)) if match.groups() else None
-        array = rule.transform(config, tensor)
-        shape = place.shape if layer is None else place.shape[1:]
-        if array.shape != shape or (layer or 0) >= config.layers:
-            raise InputError(
-                f"{origin}: tensor {name} {array.shape} does not fit its configuration "
-                f"({config.layers} blocks, here {shape}); weights and config.json disagree"
-            )
-        place[... if layer is None else layer] = array
-        missing[rule.target] -= array.size
-    short = sorted(name for name, count in missing.items() if count)
-    if short:
-        raise InputError(f"{origin}: incomplete, nothing fills {', '.join(short)}; fetch it again")
+    """Float32 parameters from named tensors; what does not fit `config` is an `InputError`.
+
+    Every place is filled, and known to be so before anything is read. A tensor that is there twice
+    has to be the same both times. As in transformers, tied matrices may be stored under either name
+    or both; two that differ are not tied: then there is an `output` in what is returned.
+    """
+    found = _by_place(config, tensors, rules, origin)
+    embedding, output = Place("embedding", "", None), Place("output", "", None)
+    if config.tied_head and embedding not in found and output in found:
+        found[embedding] = found.pop(output)
+    _check_complete(config, rules, found, origin)
+    shapes = param_shapes(config.replace(tied_head=output not in found))
+    params: dict[str, np.ndarray] = {}
+    for place, candidates in found.items():
+        filled = None
+        for rule, tensor in candidates:
+            array = rule.transform(config, _finite(tensor, origin))
+            filled = array if filled is None else filled
+            if not np.array_equal(filled, array):
+                raise InputError(
+                    f"{origin}: tensor {printable(tensor.name)} is there twice and differs; "
+                    "expected one copy: remove the other or save the model again"
+                )
+        _fill(config, params, shapes, place, array, f"{origin}: tensor {printable(tensor.name)}")
+    if config.tied_head and "output" in params:
+        if np.array_equal(params["output"], params["embedding"]):
+            del params["output"]
     return params
 
 
@@ -106,8 +98,88 @@ def column_slice(config: DecoderConfig, columns: str) -> slice:
     }[columns]
 
 
-def _find(rules: list[Rule], name: str, refusal: str) -> tuple[Rule, re.Match]:
+Found = dict[Place, list[tuple[Rule, Tensor]]]
+
+
+def _by_place(
+    config: DecoderConfig, tensors: Iterable[Tensor], rules: list[Rule], origin: str
+) -> Found:
+    found: Found = {}
+    for tensor in tensors:
+        rule, layer = _find(rules, tensor.name)
+        if rule is None:
+            raise InputError(
+                f"{origin}: tensor {printable(tensor.name)} is of no known kind; expected "
+                f"the checkpoint of a {config.family} language model"
+            )
+        if not rule.target:
+            continue
+        if layer is not None and layer >= config.layers:
+            raise InputError(
+                f"{origin}: tensor {printable(tensor.name)} does not fit its configuration "
+                f"({config.layers} blocks); weights and config.json disagree"
+            )
+        found.setdefault(Place(rule.target, rule.columns, layer), []).append((rule, tensor))
+    return found
+
+
+def _find(rules: list[Rule], name: str) -> tuple[Rule | None, int | None]:
     for rule in rules:
         if match := re.fullmatch(rule.pattern, name):
-            return rule, match
-    raise InputError(refusal)
+            layer = match.group(1) if match.groups() else None
+            if layer is None or str(int(layer)) == layer:  # no h.01 beside h.1
+                return rule, layer and int(layer)  # type: ignore[return-value]
+    return None, None
+
+
+def _check_complete(config: DecoderConfig, rules: list[Rule], found: Found, origin: str) -> None:
+    """Every parameter is filled, all of its columns in every block."""
+    missing = []
+    for target in sorted(param_shapes(config)):
+        columns = dict.fromkeys(rule.columns for rule in rules if rule.target == target)
+        for part in columns or ("",):
+            name = f"{target} ({part})" if part else target
+            if not target.startswith("blocks."):
+                if Place(target, part, None) not in found:
+                    missing.append(name)
+                continue
+            have = sum(place[:2] == (target, part) for place in found)
+            absent = (i for i in range(config.layers) if Place(target, part, i) not in found)
+            if have < config.layers:
+                first = ", ".join(map(str, islice(absent, 3)))
+                more = config.layers - have - 3
+                some = f" and {more} more" if more > 0 else ""
+                missing.append(f"{name} of layer {first}{some}")
+    if missing:
+        some = f" and {len(missing) - 4} others" if len(missing) > 4 else ""
+        raise InputError(
+            f"{origin}: incomplete, nothing fills {'; '.join(missing[:4])}{some}; "
+            f"fetch it again, or correct config.json"
+        )
+
+
+def _finite(tensor: Tensor, origin: str) -> np.ndarray:
+    array = tensor.read()
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{origin}: tensor {printable(tensor.name)} holds NaN or infinity (as float32), "
+            "so every loss would be NaN; fetch or train it again"
+        )
+    return array
+
+
+def _fill(config, params, shapes, place: Place, array: np.ndarray, name: str) -> None:
+    """`array` in its place, which is made where it is the parameter's first."""
+    shape = list(shapes[place.target])
+    if place.layer is not None:
+        del shape[0]
+    shape[-1] = len(range(shape[-1])[column_slice(config, place.columns)])
+    if array.shape != tuple(shape):
+        raise InputError(
+            f"{name} {array.shape} does not fit its configuration "
+            f"({config.layers} blocks, here {tuple(shape)}); weights and config.json disagree"
+        )
+    if place.target not in params:
+        params[place.target] = np.empty(shapes[place.target], np.float32)
+    part = params[place.target][..., column_slice(config, place.columns)]
+    part[... if place.layer is None else place.layer] = array

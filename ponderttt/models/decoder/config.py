@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ponderttt.checks import Bounds, Count, Positive, check
+from ponderttt.checks import Bounds, Count, NonNegative, Positive, check
 from ponderttt.errors import InputError
 
 Activation = Literal["swiglu", "gelu_tanh", "gelu"]
@@ -29,7 +29,7 @@ class DecoderConfig:
     max_positions: Count
 
     norm: Literal["rms", "layer"]
-    norm_eps: Positive
+    norm_eps: NonNegative
     activation: Activation
     bias: bool
     positions: Literal["rotary", "learned"]

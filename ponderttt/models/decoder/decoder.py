@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.models.attention import attention_summary, causal_attention, rotary_angles, rotate
 from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.lookup import rows_of
 
 DELTA_NAMES = ("q", "v", "mlp_out")
 """Projections that fast weights can add to."""
@@ -41,7 +42,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """What enters block 0; positions count from 0 in each row."""
-        h = jnp.take(self.embedding[...], tokens, axis=0)
+        h = rows_of(self.embedding[...], tokens)
         h = h.astype(jnp.float32)  # the stream between products, whatever the weights are
         if self.positions is not None:
             h = h + self.positions[...].astype(h.dtype)[None, : tokens.shape[1]]

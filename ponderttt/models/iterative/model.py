@@ -22,6 +22,7 @@ from ponderttt.models.head import head_loss
 from ponderttt.models.iterative.block import AttentionMixer, Block
 from ponderttt.models.iterative.config import IterativeTransformerConfig
 from ponderttt.models.iterative.ttt_mixer import Allocation, TTTMixer
+from ponderttt.models.lookup import rows_of
 from ponderttt.models.norms import rms_norm
 from ponderttt.types import IGNORED
 
@@ -118,13 +119,14 @@ class IterativeTransformerTTT(nnx.Module):
         self, input_ids: Int[Array, "B T"], allocate: Allocate, key: PRNGKeyArray
     ) -> ForwardOutput:
         """Read documents; `allocate` decides at each TTT layer, by a key of its own."""
+        check_ids("input_ids", input_ids, self.config.vocab_size)
         length = input_ids.shape[1]
         if length > self.config.max_length:
             raise InputError(
                 f"a text of {length} tokens: this model reads at most max_length = "
                 f"{self.config.max_length}"
             )
-        h = jnp.take(self.embedding[...], input_ids, axis=0) + self.positions[...][None, :length]
+        h = rows_of(self.embedding[...], input_ids) + self.positions[...][None, :length]
         h = h * self.config.hidden_dim**0.5
         allocations: list[Allocation] = []
         for block in self.blocks:
@@ -176,7 +178,9 @@ class IterativeTransformerTTT(nnx.Module):
             return_stats: whether to report mean steps and shares of options by layer.
 
         Raises:
-            InputError: a text longer than `max_length`, steps that are not 0 to `max_steps`.
+            InputError: a text longer than `max_length`, steps that are not 0 to `max_steps`, ids
+                or labels outside the vocabulary (under `jit`, where values are not known, such an
+                id gives NaN).
         """
         if num_steps is None and not self.config.use_learned_policy:
             raise InputError(
@@ -187,6 +191,8 @@ class IterativeTransformerTTT(nnx.Module):
             allocate = given(num_steps)
         else:
             allocate = halting if key is None else drawn_halting
+        if labels is not None:
+            check_ids("labels", labels, self.config.vocab_size, or_ignored=True)
         reading = self.read(input_ids, allocate, jax.random.key(0) if key is None else key)
         loss = nll = logits = None
         if labels is None:
@@ -207,6 +213,29 @@ class IterativeTransformerTTT(nnx.Module):
             if return_stats
         )
         return IterativeOutput(loss, nll, logits, stats, reading.allocations)
+
+
+def check_ids(name: str, ids: Any, vocab_size: int, *, or_ignored: bool = False) -> None:
+    """An `InputError` unless `ids` [B, T] are whole numbers that a vocabulary has.
+
+    Values are looked at where they are known: not under `jit`.
+    """
+    if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise InputError(
+            f"{name} are {ids.dtype} {tuple(ids.shape)}: expected ids, whole numbers [B, T]"
+        )
+    if isinstance(ids, jax.core.Tracer) or ids.size == 0:
+        return
+    known = np.asarray(ids)
+    outside = (known < 0) | (known >= vocab_size)
+    if or_ignored:
+        outside &= known != IGNORED
+    if outside.any():
+        raise InputError(
+            f"{name} hold {known[outside][0]}: the vocabulary is 0 to {vocab_size - 1}"
+            + (f", and {IGNORED} for what is not scored" if or_ignored else "")
+            + "; encode with the tokenizer of this model, or give it a larger vocab_size"
+        )
 
 
 def count_parameters(config: IterativeTransformerConfig) -> int:

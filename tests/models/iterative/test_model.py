@@ -413,3 +413,29 @@ def test_what_cannot_be_read_says_what_was_expected(changes, length, steps, said
     with pytest.raises(InputError, match=said):
         model = model_of(**changes)  # compiled or not, it is refused
         jax.eval_shape(lambda: model(input_ids=text(2, length), num_steps=steps))
+
+
+@pytest.mark.parametrize("bad", [V, -1, 10_000, IGNORED])
+def test_ids_outside_the_vocabulary_are_refused(bad):
+    model = model_of()
+    ids = jnp.zeros((1, 8), int).at[0, 3].set(bad)
+    with pytest.raises(InputError, match=f"input_ids hold {bad}: the vocabulary is 0 to {V - 1}"):
+        model(input_ids=ids, num_steps=1)
+    if bad != IGNORED:
+        with pytest.raises(InputError, match=f"labels hold {bad}: .*{IGNORED} for what is not"):
+            model(input_ids=jnp.zeros((1, 8), int), labels=ids, num_steps=1)
+
+
+@pytest.mark.parametrize("ids", [np.zeros((1, 8)), np.zeros(8, int), np.zeros((1, 8), bool)])
+def test_ids_are_whole_numbers_of_documents(ids):
+    with pytest.raises(InputError, match=r"expected ids, whole numbers \[B, T\]"):
+        model_of()(input_ids=jnp.asarray(ids), num_steps=1)
+
+
+@pytest.mark.parametrize("bad", [V, 10_000, -1, -V - 1])
+def test_under_jit_an_unknown_id_gives_nan_and_no_number(bad):
+    run = nnx.jit(lambda model, ids, labels: model(ids, labels, num_steps=1).loss)
+    model, good = model_of(), jnp.zeros((1, 8), int)
+    assert np.isfinite(run(model, good, good))
+    assert np.isnan(run(model, good.at[0, 3].set(bad), good))
+    assert np.isnan(run(model, good, good.at[0, 3].set(bad)))

@@ -1,7 +1,12 @@
 """GPT-2: layer norm, learned positions, biases."""
 
+from dataclasses import dataclass
+from typing import Literal
+
+from ponderttt.checks import Count, NonNegative, check
 from ponderttt.models.decoder.checkpoint import Rule
 from ponderttt.models.decoder.config import Activation, DecoderConfig
+from ponderttt.models.decoder.families.config_file import ONLY, read_keys
 from ponderttt.models.decoder.families.family import Family, require
 
 
@@ -62,27 +67,55 @@ def tiny() -> DecoderConfig:
     return config(vocab_size=257, width=32, layers=2, heads=4, max_positions=2048)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What config.json says of a GPT-2; the defaults are those of transformers."""
+
+    vocab_size: Count = 50257
+    n_embd: Count = 768
+    n_layer: Count = 12
+    n_head: Count = 12
+    n_inner: Count | None = None
+    n_positions: Count = 1024
+    activation_function: Literal[
+        "gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate", "gelu",
+        "gelu_python",
+    ] = "gelu_new"  # fmt: skip
+    layer_norm_epsilon: NonNegative = 1e-5
+    tie_word_embeddings: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+
+    def __post_init__(self):
+        check(self)
+        require(not self.scale_attn_by_inverse_layer_idx, "layer-scaled attention is unknown")
+        require(
+            self.n_embd % self.n_head == 0,
+            f"n_embd is {self.n_embd}: expected a multiple of n_head, {self.n_head}",
+        )
+
+
+SPELLED = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
+"""Other names that transformers takes for the same."""
+
+
 def read_config(raw: dict) -> DecoderConfig:
     """From a `config.json`."""
-    activations: dict[str, Activation] = {
-        "gelu_new": "gelu_tanh",
-        "gelu_pytorch_tanh": "gelu_tanh",
-        "gelu": "gelu",
-    }
-    activation = raw.get("activation_function", "gelu_new")
-    require(activation in activations, f"activation_function {activation!r} is not supported")
-    require(raw.get("scale_attn_weights", True), "scale_attn_weights must be true")
-    require(not raw.get("scale_attn_by_inverse_layer_idx"), "layer-scaled attention is unknown")
+    keys = read_keys(Keys, raw, spelled=SPELLED, only=ONLY | {"scale_attn_weights": (True,)})
     return config(
-        vocab_size=raw["vocab_size"],
-        width=raw["n_embd"],
-        layers=raw["n_layer"],
-        heads=raw["n_head"],
-        hidden=raw.get("n_inner"),
-        max_positions=raw["n_positions"],
-        norm_eps=raw.get("layer_norm_epsilon", 1e-5),
-        activation=activations[activation],
-        tied_head=raw.get("tie_word_embeddings", True),
+        vocab_size=keys.vocab_size,
+        width=keys.n_embd,
+        layers=keys.n_layer,
+        heads=keys.n_head,
+        hidden=keys.n_inner,
+        max_positions=keys.n_positions,
+        norm_eps=keys.layer_norm_epsilon,
+        activation="gelu" if keys.activation_function in ("gelu", "gelu_python") else "gelu_tanh",
+        tied_head=keys.tie_word_embeddings,
     )
 
 
@@ -106,7 +139,7 @@ RULES = [
     Rule(_BLOCK + r"mlp\.c_fc\.bias", "blocks.mlp_in_bias"),
     Rule(_BLOCK + r"mlp\.c_proj\.weight", "blocks.mlp_out"),
     Rule(_BLOCK + r"mlp\.c_proj\.bias", "blocks.mlp_out_bias"),
-    Rule(_BLOCK + r"attn\.(?:bias|masked_bias)"),
+    Rule(_BLOCK + r"attn\.(?:bias|masked_bias)"),  # masks, once kept as buffers
 ]
 
 FAMILY = Family(

