@@ -84,7 +84,7 @@ def load_texts(
         states.append(with_hidden(lm, documents.select(slice(i, i + 1))))
     return Texts(
         Encoded(documents, [x.hidden[0] for x in states], [x.attention[0] for x in states]),
-        tuple(source for source, part in parts.items() for _ in part.paths),
+        tuple(part.source for part in parts.values() for _ in part.paths),
         tuple(path for part in parts.values() for path in part.paths),
-        {source: dataclasses.asdict(part)["record"] for source, part in parts.items()},
+        {part.source: dataclasses.asdict(part)["record"] for part in parts.values()},
     )

@@ -135,8 +135,8 @@ def test_a_folder_is_read_split_and_recorded(cache, folder):
     (folder / "copy.py").write_text(python_file(0))
     dataset, record = open_source(folder)
     assert dataset.column_names == ["text", "path", "language", "split"]
-    assert len(dataset) == 40 and set(dataset["language"]) == {"python"}
-    assert record["dropped"] == {"copy": 1} and sum(record["kept"].values()) == 40
+    assert len(dataset) == 41 and set(dataset["language"]) == {"python"}
+    assert record["dropped"] == {"copy": 1} and sum(record["kept"].values()) == 41
     for path, split in zip(dataset["path"], dataset["split"], strict=True):
         assert split == split_of(path, (80, 10, 10))
 
