@@ -189,13 +189,17 @@ def _file(file: Path, name: str) -> Found | Skipped:
 
 
 def _read(found: Found) -> RawFile | Skipped:
-    """The bytes of a file, up to one more than it may have."""
     try:
-        with found.file.open("rb") as file:
-            data = file.read(_HEAD)
-            if is_binary(data):
-                return Skipped(found.path, "binary")
-            data += file.read(OWN_MAX_BYTES + 1 - len(data))
+        data = _bytes_of(found)
     except OSError:
         return Skipped(found.path, "unreadable")
+    if is_binary(data[:_HEAD]):
+        return Skipped(found.path, "binary")
     return RawFile(data, found.path, found.language)
+
+
+def _bytes_of(found: Found) -> bytes:
+    """The bytes of a file, up to one more than it may have; of a binary one the first."""
+    with found.file.open("rb") as file:
+        data = file.read(_HEAD)
+        return data if is_binary(data) else data + file.read(OWN_MAX_BYTES + 1 - len(data))
