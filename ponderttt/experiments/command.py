@@ -69,7 +69,8 @@ class TextCommand:
     model_scale: Scale = "125m"
     """GPT-2's scales; offline, 125m is SmolLM2-135M from its wheel."""
     source: SourceName = "stdlib"
-    """A named source, or a folder of files of your own."""
+    """A named source, or a file or folder of your own, which is read whole: all that is text, but
+    for data (.csv, .json, ...). What is left out is counted and said."""
     use_real_data: bool = False
     """Read The Stack from the hub (gated) instead of `source`."""
     output_dir: Path | None = None

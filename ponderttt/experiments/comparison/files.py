@@ -13,7 +13,10 @@ def show(result: Result, folder: Path) -> None:
     print(f"\nParameters: {result.scalars['num_params']:,} in every method")
     columns = ["method", "steps", "target", "test_loss", "perplexity", "uninformed_loss"]
     shown = result.tables["methods"][[*columns, "model_flops"]]
-    print_tables({"Methods (losses in nats a token)": shown}, missing="the method has none")
+    print_tables(
+        {"Methods (losses in nats a token)": shown},
+        missing="no target, or no rival that knows as little",
+    )
     if len(result.tables["tests"]):
         columns = ["method", "against", "mean", "low", "high", "seed_p", "wilcoxon_p", "holm_p"]
         title = "Difference of loss (nats a token, below zero is better; over seeds and documents)"
