@@ -1,8 +1,9 @@
 """A user's own file or folder, read whole: what is not read is counted, with its reason.
 
 None of the rules made for packages hold here (their tests and vendored code are left out). Every
-file that decodes as text is read, whatever its ending, but those of `DATA_ENDINGS`; of notebooks
-the cells. Links are followed, each folder once.
+file that decodes as text is read, whatever its ending, but those of `DATA_ENDINGS` (save a copy as
+.txt, or name the one file itself as the source); of notebooks the cells. Links are followed, each
+folder once.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ SPLIT_NAMES = {
 
 READ_HERE = (
     "text files with any ending (UTF-8, or UTF-16 with its mark) and the cells of .ipynb; data "
-    f"({' '.join(DATA_ENDINGS[:6])} ...) is not read: save a copy as .txt to read it as it is"
+    f"({' '.join(DATA_ENDINGS[:6])} ...) is not read: save a copy as .txt, or name the one file"
 )
 """Which files are read, for a message."""
 
@@ -121,7 +122,7 @@ def walk(root: Path) -> list[Found | Skipped]:
     it has one here. One that leads back to where it came from is a loop, and is counted.
     """
     if not root.is_dir():
-        return [_file(root, root.name)]
+        return [_file(root, root.name, data="prose")]  # who names a file means it
     seen = {_identity(folder) for folder in (root, *root.resolve().parents)}
     found: list[Found | Skipped] = []
     folders, links = [(root, "")], list[tuple[str, Path]]()
@@ -176,7 +177,8 @@ def _identity(folder: Path) -> tuple[int, int] | str:
         return str(folder)
 
 
-def _file(file: Path, name: str) -> Found | Skipped:
+def _file(file: Path, name: str, data: str = "") -> Found | Skipped:
+    """A file to read, or why not; `data` is the language of what is data by its ending."""
     shown = printable(name)
     try:
         mode = file.stat().st_mode
@@ -184,7 +186,7 @@ def _file(file: Path, name: str) -> Found | Skipped:
         return Skipped(shown, "broken link" if file.is_symlink() else "unreadable")
     if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
         return Skipped(shown, "neither file nor folder")
-    kind = kind_of(name)
+    kind = kind_of(name) or data
     return Found(file, shown, kind) if kind else Skipped(shown, f"data ({ending_of(name)})")
 
 

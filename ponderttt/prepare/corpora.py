@@ -79,7 +79,8 @@ def load_texts(
         np.asarray(found[0].bos),  # type: ignore[arg-type]
     )
     states: list[Encoded] = []
-    label = f"hidden states, {sources[0] if len(sources) == 1 else split}"
+    names = [part.source for part in parts.values()]
+    label = f"hidden states, {names[0] if len(names) == 1 else split}"
     for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
         states.append(with_hidden(lm, documents.select(slice(i, i + 1))))
     return Texts(

@@ -105,6 +105,11 @@ def test_few_texts_are_all_test_and_many_go_by_their_names(root):
     assert found == {path: split_of(path, (80, 10, 10)) for path in found}
 
 
+def test_a_file_that_is_named_is_read_whatever_its_ending(root):
+    write(root, "a.jsonl")
+    assert rows(root / "a.jsonl") == {"a.jsonl": "test"}
+
+
 def test_one_file_is_the_test_split_whatever_it_is_called(root):
     write(root, "train.txt")
     assert rows(root / "train.txt") == {"train.txt": "test"}
