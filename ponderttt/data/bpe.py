@@ -62,7 +62,7 @@ def _train(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
     if (size := tokenizer.get_vocab_size()) != vocab_size:
         raise InputError(
             f"the training text has pairs for {size} tokens, not for {vocab_size}; "
-            f"ask for a vocab_size of at most {size} or give more text"
+            f"ask for a vocab_size of at most {size} or name a tokenizer (gpt2), or give more text"
         )
     return tokenizer
 

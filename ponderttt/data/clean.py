@@ -1,7 +1,7 @@
 """What a file must be to be read as text that someone wrote, and the part of it that is.
 
 A gain of adapting on boilerplate would be a gain from copying: licence headers are cut off, and
-generated files, copies and tables of data are left out.
+generated files, copies and tables of data are left out, each counted with its reason.
 """
 
 import re
@@ -11,31 +11,21 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ponderttt.data.duplicates import find_duplicates
+from ponderttt.data.kinds import NO_COMMENTS, comments_of
+from ponderttt.data.notebook import notebook_text
+from ponderttt.data.text import NotText, decode_text, plain
 
 MAX_BYTES = 300_000
 MIN_CHARACTERS = 400
+OWN_MAX_BYTES = 20_000_000
+OWN_MIN_CHARACTERS = 100
+"""Of a user's own files, which are read as they are: a book is a text, and so is a poem."""
+
 _HEAD = 2000
 """In how many characters from the start a notice (of a licence, of a generator) begins."""
 
 _LONGEST_HEADER = 10_000
 
-LANGUAGES = {
-    ".py": "python", ".pyi": "python", ".go": "go", ".zig": "zig", ".rs": "rust", ".java": "java",
-    ".c": "c", ".h": "c", ".cc": "cpp", ".cpp": "cpp", ".cxx": "cpp", ".hpp": "cpp", ".cu": "cpp",
-    ".js": "javascript", ".mjs": "javascript", ".ts": "typescript", ".tsx": "typescript",
-    ".jl": "julia", ".r": "r", ".rb": "ruby", ".sh": "shell", ".scala": "scala", ".kt": "kotlin",
-    ".swift": "swift", ".cs": "csharp", ".md": "prose", ".rst": "prose", ".txt": "prose",
-}  # fmt: skip
-"""Language by file ending: what a local folder is searched for."""
-
-_HASH_COMMENTS = frozenset({"python", "julia", "r", "ruby", "shell"})
-_NO_COMMENTS = frozenset({"prose", "uniform"})
-
-# Whole-line comments at the left margin, and what a leading docstring holds.
-_HASH_BLOCK = re.compile(r"(?:^#[^\n]*(?:\n|\Z))+\n*", re.MULTILINE)
-_SLASH_BLOCK = re.compile(
-    r"(?:^//[^\n]*(?:\n|\Z))+\n*|^/\*.*?\*/[ \t]*(?:\n|\Z)\n*", re.MULTILINE | re.DOTALL
-)
 _DOCSTRING = re.compile(r'(?:\s|#[^\n]*\n)*[rRuU]?("""|\'\'\')(?P<body>.*?)\1', re.DOTALL)
 _NOTICE = re.compile(
     r"copyright|\(c\) *(?:19|20)\d\d|spdx-|all rights reserved|\blicen[cs]ed (?:under|to)\b|"
@@ -76,17 +66,28 @@ class RawFile(NamedTuple):
     language: str
 
 
+class Skipped(NamedTuple):
+    """What was found and is not read, and why."""
+
+    path: str
+    reason: str
+
+
 def clean_texts(
-    texts: Iterable[Text | RawFile], *, min_characters: int = MIN_CHARACTERS
+    texts: Iterable[Text | RawFile | Skipped],
+    *,
+    min_characters: int = MIN_CHARACTERS,
+    own: bool = False,
 ) -> tuple[list[Text], dict[str, int]]:
     """The texts worth reading, in order, and how many of the others were dropped for each reason.
 
     Whatever the split, no two texts that come out are near-duplicates: train and test share none.
+    What holds for packages only (their size, their marks of copies) is not asked of a user's `own`.
     """
     dropped: Counter[str] = Counter()
     kept = []
     for item in texts:
-        text, reason = _cleaned(item, min_characters)
+        text, reason = _cleaned(item, min_characters, own)
         if text is None:
             dropped[reason] += 1
         else:
@@ -97,27 +98,39 @@ def clean_texts(
     return unique, dict(sorted(dropped.items()))
 
 
-def _cleaned(item: Text | RawFile, min_characters: int) -> tuple[Text | None, str]:
+def _cleaned(
+    item: Text | RawFile | Skipped, min_characters: int, own: bool
+) -> tuple[Text | None, str]:
     """(the cleaned text, "") or (None, why it is dropped)."""
-    if isinstance(item, RawFile):
-        if len(item.data) > MAX_BYTES:
-            return None, "over 300 KB"
-        try:
-            text = item.data.decode("utf-8-sig").replace("\r\n", "\n")
-            item = Text(text, item.path, item.language)
-        except UnicodeDecodeError:
-            return None, "not UTF-8"
-    code = item.language not in _NO_COMMENTS
+    if isinstance(item, Skipped):
+        return None, item.reason
+    limit = OWN_MAX_BYTES if own else MAX_BYTES
+    if isinstance(item, RawFile) and len(item.data) > limit:
+        return None, f"over {limit // 1_000_000} MB" if own else f"over {limit // 1000} KB"
+    try:
+        item = Text(_decoded(item, own), item.path, item.language)
+    except NotText as reason:
+        return None, str(reason)
+    code = item.language not in NO_COMMENTS
     if code and _says(_GENERATED, _GENERATED_WORDS, item.text[:_HEAD]):
         return None, "generated"
-    if code and _DECLARED_COPY in item.text:
+    if code and not own and _DECLARED_COPY in item.text:
         return None, "copy by its own account"
     item = item._replace(text=strip_licence(item.text, item.language))
     if len(item.text) < min_characters:
         return None, f"under {min_characters} characters"
     if code and _is_table(item.text):
         return None, "data, not code"
+    if item.language == "text" and _has_few_letters(item.text):
+        return None, "data, not text"
     return item, ""
+
+
+def _decoded(item: Text | RawFile, own: bool) -> str:
+    if isinstance(item, Text):
+        return plain(item.text)
+    text = decode_text(item.data, inner_marks=not own)
+    return notebook_text(text) if item.language == "notebook" else text
 
 
 def strip_licence(text: str, language: str) -> str:
@@ -126,9 +139,9 @@ def strip_licence(text: str, language: str) -> str:
     Whole comments at the left margin go, and paragraphs of a leading docstring; no line of code
     ever does, nor any comment that begins further down.
     """
-    if language in _NO_COMMENTS:
+    if language in NO_COMMENTS:
         return text
-    block = _HASH_BLOCK if language in _HASH_COMMENTS else _SLASH_BLOCK
+    block = comments_of(language)
     kept, position, end = [], 0, _end_of_line(text, _LONGEST_HEADER)
     noticed = _says(_NOTICE, _NOTICE_WORDS, text[:end])
     for match in block.finditer(text, 0, end) if noticed else ():
@@ -160,6 +173,10 @@ def _is_table(text: str) -> bool:
     lines = text.split("\n")
     if len(text) > 100 * len(lines) or max(map(len, lines)) > 1000:
         return True
+    return _has_few_letters(text)
+
+
+def _has_few_letters(text: str) -> bool:
     sample = "".join(text[:10_000].split())
     return _count_letters(sample) < 0.45 * len(sample)
 

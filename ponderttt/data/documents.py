@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ponderttt.data.encoding import encode_texts
-from ponderttt.data.sources import check_split, open_table
+from ponderttt.data.sources import ALL, check_split, describe, open_table, shown_name
 from ponderttt.errors import InputError
 from ponderttt.types import Documents
 
@@ -38,9 +38,9 @@ class CodeDataset:
 
     Args:
         tokenizer: one with a `bos_token_id`, as `get_tokenizer` gives.
-        split: train, validation or test.
+        split: train, validation or test; or all, for what trains and tunes nothing.
         seq_length: the most tokens of an example; the rest of its file is left out.
-        source: a name of `SOURCES`, or a local folder.
+        source: a name of `SOURCES`, or a local file or folder.
         seed: of the order.
         max_examples: None for all; a smaller number gives the beginning of a larger one.
 
@@ -65,7 +65,7 @@ class CodeDataset:
         seed: int = 0,
         max_examples: int | None = None,
     ):
-        check_split(split)
+        check_split(split, ALL)
         check_positive(seq_length=seq_length)
         if max_examples is not None:
             check_positive(max_examples=max_examples)
@@ -75,10 +75,10 @@ class CodeDataset:
                 "with; set tokenizer.bos_token"
             )
         self.tokenizer, self.split, self.seq_length = tokenizer, split, seq_length
-        self.source, self.seed = str(source), seed
+        self.source, self.seed = shown_name(source), seed
         table, self.record = open_table(source)
         self._texts = table.column("text")
-        found = np.flatnonzero(table.column("split").to_numpy() == split)
+        found = np.flatnonzero((table.column("split").to_numpy() == split) | (split == ALL))
         self.rows = np.random.default_rng(seed).permutation(found)[:max_examples]
         self.paths = _strings(table, "path", self.rows)
         self.languages = _strings(table, "language", self.rows)
@@ -123,13 +123,14 @@ def load_documents(
     if max_documents is not None:
         check_positive(max_documents=max_documents)
     texts = CodeDataset(tokenizer, split, unit * units, source=source, seed=seed)
-    found = _long_enough(texts, unit * min_units, max_documents)
+    found, longest = _long_enough(texts, unit * min_units, max_documents)
     if not found:
-        kept = texts.record["kept"]
+        if not len(texts):
+            raise no_text(texts)
         raise InputError(
-            f"the source {str(source)!r} has no {split} document of at least {min_units} units of "
-            f"{unit} tokens (files: {', '.join(f'{k} {v}' for k, v in kept.items())}); "
-            "ask for smaller or fewer units, another split or more text"
+            f"the source {texts.source!r} has no {split} document of at least {min_units} units of "
+            f"{unit} tokens: the longest has {longest} tokens; ask for smaller or fewer units, or "
+            f"give more text ({_kept(texts)})"
         )
     tokens, mask = pad_tokens([ids for _, ids in found], unit * units)
     shape, bos = (len(found), units, unit), np.int32(tokenizer.bos_token_id)
@@ -138,10 +139,23 @@ def load_documents(
         Documents(tokens.reshape(shape), mask.reshape(shape), bos),  # type: ignore[arg-type]
         tuple(texts.paths[i] for i, _ in found),
         tuple(texts.languages[i] for i, _ in found),
-        str(source),
+        texts.source,
         split,
         texts.record,
     )
+
+
+def no_text(texts: CodeDataset) -> InputError:
+    """What to say where a source has nothing in a split."""
+    return InputError(f"the source {texts.source!r} has no {texts.split} document: {_kept(texts)}")
+
+
+def _kept(texts: CodeDataset) -> str:
+    """How many files each split has, why so, and what to do where one has none that will do."""
+    remedy = "give it more files, or train, validation and test folders"
+    if texts.split != ALL:
+        remedy += f"; what trains on nothing (train-baseline) reads every file with --split {ALL}"
+    return f"files: {describe(texts.record)}; {remedy}"
 
 
 def pad_tokens(rows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,17 +186,22 @@ def _check_sizes(unit: int, chunk: int | None, units: int, min_units: int) -> No
 
 def _long_enough(
     texts: CodeDataset, min_tokens: int, wanted: int | None
-) -> list[tuple[int, np.ndarray]]:
-    """(index, ids) of the first `wanted` texts of at least `min_tokens`, tokenising no further."""
+) -> tuple[list[tuple[int, np.ndarray]], int]:
+    """(index, ids) of the first `wanted` texts of at least `min_tokens`, tokenising no further.
+
+    And the tokens of the longest that was seen.
+    """
     found: list[tuple[int, np.ndarray]] = []
+    longest = 0
     for start in range(0, len(texts), _BATCH):
         batch = range(start, min(start + _BATCH, len(texts)))
         for index, ids in zip(batch, texts.encode(batch), strict=True):
+            longest = max(longest, len(ids))
             if len(ids) >= min_tokens:
                 found.append((index, ids))
         if wanted is not None and len(found) >= wanted:
             break
-    return found[:wanted]
+    return found[:wanted], longest
 
 
 def _strings(table, column: str, rows: np.ndarray) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ponderttt.data.documents import CodeDataset, check_positive, pad_tokens
+from ponderttt.data.documents import CodeDataset, check_positive, no_text, pad_tokens
 from ponderttt.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -104,12 +104,12 @@ def create_data_iterator(
 
     Args:
         tokenizer: one with a `bos_token_id`, as `get_tokenizer` gives.
-        split: train, validation or test.
+        split: train, validation or test; or all.
         batch_size: documents in a batch, of all processes together.
         seq_length: tokens of a document, the first of one file: documents are never joined.
         chunk_size: tokens of a chunk; it divides `seq_length`.
         max_examples: how many files; None for all.
-        source: a name of `SOURCES`, or a local folder.
+        source: a name of `SOURCES`, or a local file or folder.
         seed: of the order.
         process_index: which rows of each batch are read here; None asks `jax.distributed`.
         process_count: among how many processes a batch is divided; None asks `jax.distributed`.
@@ -141,9 +141,7 @@ def create_data_iterator(
         tokenizer, split, seq_length, source=source, seed=seed, max_examples=max_examples
     )
     if not len(dataset):
-        raise InputError(
-            f"the source {str(source)!r} has no {split} file; add text or name another"
-        )
+        raise no_text(dataset)
     return DataIterator(dataset, batch_size, chunk_size, shard)
 
 

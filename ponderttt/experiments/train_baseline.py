@@ -17,11 +17,14 @@ class TrainBaselineConfig(TextCommand):
     action: Literal["SKIP", "UPDATE_1", "UPDATE_2", "UPDATE_4"] = "SKIP"
     """Steps taken after each chunk: none, 1, 2 or 4 (nominal costs 1, 3, 5, 12)."""
     num_chunks: Count = 10
-    """How many chunks to read, from as many documents as that takes."""
+    """How many chunks to read, from as many documents as that takes; or all that there are."""
     chunk_size: Count = 512
     """Tokens per chunk, which is the model's attention window."""
     max_chunks_per_document: Count = 8
     """Fast weights start afresh with each document."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which documents: nothing is trained or tuned on any. A folder's own train, validation and
+    test folders are its splits; without them, fewer than 20 files are all test."""
     rate: NonNegative = 1.0
     """Inner rate of the additive map on the last hidden state (next-token objective)."""
     seed: Seed = 0
@@ -32,23 +35,33 @@ class TrainBaselineConfig(TextCommand):
 
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
-    from ponderttt.experiments.baselines.chunks import read_chunks
+    from ponderttt.experiments.baselines.chunks import plan_chunks, read_chunks
 
-    folder, lm = config.open_folder(config.action), config.load()
+    folder, said = config.open_folder(config.action), config.show_source()
+    lm = config.load()
+    plan = plan_chunks(
+        lm, config.text, split=config.split, chunks=config.num_chunks, size=config.chunk_size,
+        per_document=config.max_chunks_per_document, seed=config.seed,
+    )  # fmt: skip
+    if plan.chunks < config.num_chunks:
+        print(
+            f"{plan.chunks} chunks of {config.chunk_size} tokens are read, not {config.num_chunks}:"
+            f" {plan.per_document} of each document that has so many"
+        )
     print(f"Running {config.action} baseline...")
     chunks = read_chunks(
-        lm, config.text, config.action, chunks=config.num_chunks, size=config.chunk_size,
-        per_document=config.max_chunks_per_document, rate=config.rate, seed=config.seed,
+        lm, config.text, config.action, chunks=plan.chunks, size=config.chunk_size,
+        per_document=plan.per_document, rate=config.rate, seed=config.seed, split=config.split,
     )  # fmt: skip
     losses, costs = [], []
     for i, (loss, cost) in enumerate(chunks, start=1):
-        print(f"Chunk {i}/{config.num_chunks}: loss={loss:.3f}", flush=True)
+        print(f"Chunk {i}/{plan.chunks}: loss={loss:.3f}", flush=True)
         losses.append(loss)
         costs.append(cost)
     mean, total = sum(losses) / len(losses), sum(costs)
     print(f"Average loss: {mean:.3f}\nTotal cost: {total:.1f} ({costs[0]:g} a chunk)")
     result = {
-        "config": config.stated(lm), "chunk_losses": losses,
+        "config": config.stated(lm), "read": said, "chunk_losses": losses,
         "average_loss": mean, "total_cost": total,
     }  # fmt: skip
     write_results(folder, result)

@@ -25,7 +25,8 @@ def run(config: TrainPolicyConfig) -> dict:
     from ponderttt.policies.actor_critic import save_policy
     from ponderttt.types import CHUNK_ACTIONS
 
-    folder, lm = writable_folder(config.output_dir / config.model_scale), config.load()
+    folder, said = writable_folder(config.output_dir / config.model_scale), config.show_source()
+    lm = config.load()
     trained = train(lm, config.text, config)
     found = dict(zip(config.seeds, histories(trained), strict=True))
     for s, (seed, history) in enumerate(found.items()):
@@ -40,6 +41,7 @@ def run(config: TrainPolicyConfig) -> dict:
     used = {"output_dir": None, "budget": config.budget} | inner_rate(trained)
     content = {
         "config": config.stated(lm) | used,
+        "read": said,
         "actions": list(CHUNK_ACTIONS.names),
         "seeds": {str(seed): history for seed, history in found.items()},
     }

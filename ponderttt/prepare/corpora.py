@@ -85,12 +85,13 @@ def load_texts(
         np.asarray(found[0].bos),  # type: ignore[arg-type]
     )
     states: list[Encoded] = []
-    label = f"hidden states, {sources[0] if len(sources) == 1 else split}"
+    names = [part.source for part in parts.values()]
+    label = f"hidden states, {names[0] if len(names) == 1 else split}"
     for i in track(range(len(documents.tokens)), label, len(documents.tokens)):
         states.append(with_hidden(lm, documents.select(slice(i, i + 1))))
     return Texts(
         Encoded(documents, [x.hidden[0] for x in states], [x.attention[0] for x in states]),
-        tuple(source for source, part in parts.items() for _ in part.paths),
+        tuple(part.source for part in parts.values() for _ in part.paths),
         tuple(path for part in parts.values() for path in part.paths),
-        {source: dataclasses.asdict(part)["record"] for source, part in parts.items()},
+        {part.source: dataclasses.asdict(part)["record"] for part in parts.values()},
     )

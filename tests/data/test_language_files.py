@@ -1,5 +1,6 @@
 import doctest
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,60 @@ def test_every_layout_is_read(tmp_path, layout):
     }  # fmt: skip
     path = str(tmp_path / layout.format("test"))
     assert record[path] == hashlib.sha256(FILES["test"].encode()).hexdigest()
+
+
+def titles(folder, split: str = "train") -> list[str]:
+    return [article.title for article in read_language(folder)[0][split]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("first", ["", "\n"])
+def test_articles_are_the_same_whatever_line_ends_and_marks(tmp_path, end, encoding, first):
+    text = FILES["train"].removeprefix(" \n")  # the heading is the file's first line
+    path = tmp_path / "wiki.train.tokens"
+    path.write_bytes((first + text).replace("\n", end).encode(encoding))
+    splits, _ = read_language(tmp_path)
+    assert splits["train"] == cut_articles(text, "x")
+    assert titles(tmp_path)[0] == "Train 0" and len(splits["train"]) == 8
+    assert not any("\ufeff" in article.text for article in splits["train"])
+
+
+@pytest.mark.parametrize("strip", [str.strip, str.lstrip, str.rstrip])
+def test_lines_without_their_blanks_are_cut_into_the_same_articles(tmp_path, strip):
+    stripped = "\n".join(map(strip, FILES["train"].split("\n")))
+    write_files(tmp_path, files={"train": stripped})
+    assert titles(tmp_path) == [f"Train {i}" for i in range(8)]
+
+
+@pytest.mark.parametrize("layout", ["wiki.{}.tokens", "{}.txt"])
+def test_headings_that_cannot_be_told_are_refused_with_the_remedy(tmp_path, layout):
+    lines = [line.strip() for line in FILES["train"].split("\n")]
+    dense = "\n".join(line for line in lines if line)
+    write_files(tmp_path, layout, {"train": dense})
+    with pytest.raises(InputError, match="lines like '= Train 0 =' .*keep the blank lines") as e:
+        read_language(tmp_path)
+    assert one_line(e)
+
+
+def test_titles_that_look_numbered_stay_apart():
+    text = "".join(f"\n= {title} =\n\nwords\n" for title in ("A", "A", "A (2)", "A"))
+    assert [a.title for a in cut_articles(text, "x")] == ["A", "A (2)", "A (2) (2)", "A (3)"]
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "val", "dev"])
+def test_validation_may_be_called_so(tmp_path, name):
+    write_files(tmp_path, "{}.txt", {name: "One .\n"})
+    assert titles(tmp_path, "validation") == [f"{name}.txt"]
+
+
+def test_a_folder_whose_name_is_not_utf8_is_read_and_named(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(InputError, match="holds nothing"):
+        folder.mkdir()
+        read_language(folder)
+    _, record = read_language(write_files(folder))
+    assert all(name.encode() and "caf\\xe9" in name for name in record)
 
 
 def test_validation_may_be_written_out(tmp_path):

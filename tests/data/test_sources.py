@@ -1,7 +1,9 @@
 import bz2
+import hashlib
 import json
 import random
 from importlib.metadata import PackageNotFoundError
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -135,8 +137,8 @@ def test_a_folder_is_read_split_and_recorded(cache, folder):
     (folder / "copy.py").write_text(python_file(0))
     dataset, record = open_source(folder)
     assert dataset.column_names == ["text", "path", "language", "split"]
-    assert len(dataset) == 40 and set(dataset["language"]) == {"python"}
-    assert record["dropped"] == {"copy": 1} and sum(record["kept"].values()) == 40
+    assert len(dataset) == 41 and set(dataset["language"]) == {"python"}
+    assert record["dropped"] == {"copy": 1} and sum(record["kept"].values()) == 41
     for path, split in zip(dataset["path"], dataset["split"], strict=True):
         assert split == split_of(path, (80, 10, 10))
 
@@ -160,6 +162,32 @@ def test_named_sources_hold_all_splits_and_no_path_twice(name):
     dataset, record = open_source(name)
     assert min(record["kept"].values()) > 0 and record["versions"]
     assert len(set(dataset["path"])) == len(dataset) and min(map(len, dataset["text"])) >= 400
+
+
+PACKAGED = {
+    "wikipedia": "4a4cacacbbee75c5", "leads": "e02802c48dc9891a", "uniform": "96bf0ed409ea6b5b",
+}  # fmt: skip
+FIRST = {"go": "ddce25a95822f174", "zig": "8210a69036ab0168"}
+
+
+def digest_of(rows) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update("\0".join(row).encode() + b"\1")
+    return digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_source_is_what_it_was(name):
+    dataset, _ = open_source(name)
+    columns = (dataset[column][:] for column in ("text", "path", "language", "split"))
+    assert digest_of(zip(*columns, strict=True)) == PACKAGED[name]
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_first_files_of_a_packaged_source_are_what_they_were(name):
+    texts, _ = clean_texts(islice(SOURCES[name].read(), 200))
+    assert len(texts) > 50 and digest_of(texts) == FIRST[name]
 
 
 def test_what_is_read_is_known_without_reading_it():

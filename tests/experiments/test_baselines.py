@@ -1,14 +1,20 @@
 """The baselines experiment on a tiny model and a folder of files: tables, resumption, bad input."""
 
 import dataclasses
+from functools import partial
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from ponderttt.errors import InputError
 from ponderttt.experiments import baselines, command, train_baseline
 from ponderttt.experiments.baselines import BaselinesConfig
+from ponderttt.experiments.baselines.chunks import plan_chunks
+from ponderttt.experiments.comparison import ComparisonConfig, files, significance
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.prepare import reader as episodes
+from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS
 
 
@@ -126,3 +132,90 @@ def test_train_baseline_prints_what_the_seeds_print(
     assert out.count("Chunk ") == 10 and "Chunk 10/10: loss=" in out
     assert "Average loss: " in out and f"Total cost: {cost:.1f}" in out
     assert (tmp_path / "125m" / action / "results.json").is_file()
+
+
+def baseline(source, monkeypatch, **options) -> dict:
+    tiny = TransformerLM.from_pretrained("tiny")
+    monkeypatch.setattr(command, "load_scale", lambda scale: tiny)
+    options = {"chunk_size": 16, "num_chunks": 4} | options
+    return train_baseline.run(train_baseline.TrainBaselineConfig(source=str(source), **options))
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Five files of 48 bytes a line: 480, 432, ... 288 bytes."""
+    for i in range(5):
+        lines = [
+            f"value_{i:02d}_{line:03d} = compute_something(of={line:03d})\n" for line in range(10)
+        ]
+        (tmp_path / f"{i}.py").write_text("".join(lines[: 10 - i]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_a_few_files_are_all_read_and_nothing_is_trained(few, monkeypatch, capsys, split):
+    result = baseline(few, monkeypatch, split=split)
+    assert len(result["chunk_losses"]) == 4
+    assert "test 5 (under 20 texts and no split folders: all are test)" in capsys.readouterr().out
+    assert "dropped: nothing" in result["read"]
+
+
+def test_one_file_gives_the_chunks_that_it_has_and_says_so(few, monkeypatch, capsys):
+    size = len((few / "0.py").read_bytes()) // 3
+    result = baseline(few / "0.py", monkeypatch, chunk_size=size, num_chunks=10)
+    said = capsys.readouterr().out
+    assert len(result["chunk_losses"]) == 3 and "Chunk 3/3: loss=" in said
+    assert f"3 chunks of {size} tokens are read, not 10" in said
+
+
+def test_a_split_that_is_not_there_names_an_option_that_is(few, monkeypatch):
+    with pytest.raises(InputError, match="no train document.*--split all"):
+        baseline(few, monkeypatch, split="train")
+    with pytest.raises(InputError, match="lower chunk_size"):
+        baseline(few, monkeypatch, chunk_size=9000)
+
+
+def test_a_plan_reads_the_most_chunks(few):
+    lm = TransformerLM.from_pretrained("tiny")
+    plan = partial(plan_chunks, lm, str(few), split="all", seed=0)
+    longest = max(len(file.read_bytes()) for file in few.iterdir())
+    # Ten lines in the longest file, six in the shortest: five of six, or three of eight and more.
+    line = longest // 10
+    assert plan(chunks=100, size=line, per_document=10)[:2] == (30, 6)
+    assert plan(chunks=24, size=line, per_document=8)[:2] == (24, 8)
+    assert plan(chunks=3, size=line, per_document=8)[:2] == (3, 3)
+
+
+def test_where_no_number_can_be_computed_a_table_says_so_in_words(capsys):
+    table = pd.DataFrame({"mean": [0.5, 0.25], "low": [np.nan, 0.125]})
+    command.print_tables({"Title": table, "Whole": table[["mean"]]}, missing="one article only")
+    said = capsys.readouterr().out
+    assert "nan" not in said.lower() and "0.5000      –" in said
+    assert said.count("–: one article only") == 1
+
+
+def test_the_comparison_of_one_article_has_no_nan(tmp_path, monkeypatch, capsys):
+    frame = pd.DataFrame(
+        {
+            "method": ["a"],
+            "steps": 1.0,
+            "target": np.nan,
+            "test_loss": 2.0,
+            "perplexity": 7.4,
+            "uninformed_loss": 2.0,
+            "model_flops": 9.0,
+        }
+    )
+    losses = pd.DataFrame(
+        {"method": ["uniform_k1", "uniform_k4"], "seed": 42, "document": "A", "loss": [2.0, 1.5]}
+    )
+    config = ComparisonConfig(methods=("uniform_k1", "uniform_k4"), seeds=(42,))
+    result = Result(
+        name="comparison", config={"seeds": [42]},
+        tables={"methods": frame, "tests": significance.tests(config, losses)},
+        scalars={"num_params": 1, "test_documents": 1}, meta={},
+    )  # fmt: skip
+    monkeypatch.setattr(files, "write_files", lambda *_: None)
+    files.show(result, tmp_path)
+    said = capsys.readouterr().out
+    assert "nan" not in said.lower() and "here are 1 document and 1 seed" in said

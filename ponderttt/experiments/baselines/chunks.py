@@ -1,7 +1,13 @@
 """Chunks of text under one fixed action, one after the other."""
 
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
+import numpy as np
+
+from ponderttt.data import CodeDataset, get_tokenizer
+from ponderttt.data.documents import no_text
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
@@ -10,21 +16,65 @@ from ponderttt.prepare.reader import Reader
 from ponderttt.prepare.tuning import next_token
 
 
+class Plan(NamedTuple):
+    """How many chunks are read, how many of a document, and the record of the source."""
+
+    chunks: int
+    per_document: int
+    record: dict
+
+
+def plan_chunks(
+    lm: TransformerLM, source: str, *, split: str, chunks: int, size: int, per_document: int,
+    seed: int,
+) -> Plan:  # fmt: skip
+    """What there is of the `chunks` asked for, up to `per_document` of each document of the split.
+
+    Where too few documents have so many, all that are read give fewer: so many that the most chunks
+    are read. A source without one whole chunk is an `InputError`.
+    """
+    most = min(chunks, per_document)
+    tokenizer = get_tokenizer(lm.tokenizer_name)
+    texts = CodeDataset(tokenizer, split, size * most, source=source, seed=seed)
+    if not len(texts):
+        raise no_text(texts)
+    longest, held = 0, list[int]()
+    for ids in texts:
+        longest = max(longest, len(ids))
+        held.append(len(ids) // size)
+        if held.count(most) * most >= chunks:
+            return Plan(chunks, most, texts.record)
+    if not any(held):
+        raise InputError(
+            f"the longest of the {len(texts)} {split} documents of {texts.source!r} has {longest} "
+            f"tokens, and a chunk {size}: lower chunk_size, or give longer files"
+        )
+    together = partial(_together, np.asarray(held), chunks)
+    units = max(range(1, most + 1), key=lambda each: (together(each), each))
+    return Plan(together(units), units, texts.record)
+
+
+def _together(held: np.ndarray, chunks: int, each: int) -> int:
+    """How many of the chunks that are asked for there are in documents that have `each`."""
+    return min(chunks, int((held >= each).sum()) * each)
+
+
 def read_chunks(
     lm: TransformerLM, source: str, action: str, *, chunks: int, size: int, per_document: int,
-    rate: float, seed: int,
+    rate: float, seed: int, split: str = "test",
 ) -> Iterator[tuple[float, float]]:  # fmt: skip
     """Loss (nats a token, scored before the chunk is learned from) and cost of `chunks` chunks.
 
-    Of test documents with up to `per_document` of them each; fast weights start afresh with each.
+    Of documents of the split with `per_document` of them each; fast weights start afresh with each.
+    Nothing is trained or tuned on any.
     """
     units = min(chunks, per_document)
     count = -(-chunks // units)
-    texts = load_texts(lm, (source,), split="test", unit=size, units=units, count=count, seed=seed)
+    texts = load_texts(lm, (source,), split=split, unit=size, units=units, count=count, seed=seed)
     if len(texts) < count:
         raise InputError(
-            f"{source} has {len(texts)} test documents of {units} chunks of {size} tokens: "
-            f"{chunks} chunks need {count}; lower num_chunks or chunk_size"
+            f"{texts.sources[0]} has {len(texts)} {split} documents of {units} chunks of {size} "
+            f"tokens: {chunks} chunks need {count}; lower num_chunks or chunk_size"
         )
     reader, adapter = Reader(lm, "switch", seed), next_token(rate, None)
     for i in range(count):

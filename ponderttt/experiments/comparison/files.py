@@ -13,13 +13,25 @@ def show(result: Result, folder: Path) -> None:
     print(f"\nParameters: {result.scalars['num_params']:,} in every method")
     columns = ["method", "steps", "target", "test_loss", "perplexity", "uninformed_loss"]
     shown = result.tables["methods"][[*columns, "model_flops"]]
-    print_tables({"Methods (losses in nats a token)": shown})
+    print_tables(
+        {"Methods (losses in nats a token)": shown},
+        missing="no target, or no rival that knows as little",
+    )
     if len(result.tables["tests"]):
         columns = ["method", "against", "mean", "low", "high", "seed_p", "wilcoxon_p", "holm_p"]
         title = "Difference of loss (nats a token, below zero is better; over seeds and documents)"
-        print_tables({title: result.tables["tests"][columns]}, form=".4g")
+        print_tables({title: result.tables["tests"][columns]}, form=".4g", missing=_too_few(result))
     write_files(folder, result)
     print(f"\nResults: {folder}")
+
+
+def _too_few(result: Result) -> str:
+    """Why a difference has no interval or no p-value."""
+    documents, seeds = int(result.scalars["test_documents"]), len(result.config["seeds"])
+    return (
+        f"an interval needs two test documents and a p-value two pairs, over seeds two seeds; here "
+        f"are {documents} document{'s'[: documents > 1]} and {seeds} seed{'s'[: seeds > 1]}"
+    )
 
 
 def write_files(folder: Path, result: Result) -> None:

@@ -47,8 +47,8 @@ def train(lm: TransformerLM, source: str, config: LivePolicyConfig) -> Trained:
     training = load(split="train", count=config.documents)
     if len(training) < config.at_once:
         raise InputError(
-            f"{source} has {len(training)} training documents of {config.units} units of "
-            f"{config.chunk_size} tokens: an iteration reads {config.at_once}; lower "
+            f"{training.sources[0]} has {len(training)} training documents of {config.units} units "
+            f"of {config.chunk_size} tokens: an iteration reads {config.at_once}; lower "
             "rollout_length, units or chunk_size"
         )
     if config.rate is None:
