@@ -4,10 +4,14 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ponderttt.checks import Count, NonNegative, Seed, check
 from ponderttt.experiments.command import TextCommand, run_module, write_results
+
+if TYPE_CHECKING:
+    from ponderttt.models.decoder.lm import TransformerLM
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class TrainBaselineConfig(TextCommand):
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
     from ponderttt.experiments.baselines.chunks import read_chunks
+    from ponderttt.training.finite import NotFinite
 
     folder, lm = config.open_folder(config.action), config.load()
     print(f"Running {config.action} baseline...")
@@ -40,11 +45,25 @@ def run(config: TrainBaselineConfig) -> dict:
         lm, config.text, config.action, chunks=config.num_chunks, size=config.chunk_size,
         per_document=config.max_chunks_per_document, rate=config.rate, seed=config.seed,
     )  # fmt: skip
-    losses, costs = [], []
-    for i, (loss, cost) in enumerate(chunks, start=1):
-        print(f"Chunk {i}/{config.num_chunks}: loss={loss:.3f}", flush=True)
-        losses.append(loss)
-        costs.append(cost)
+    losses: list[float] = []
+    costs: list[float] = []
+    try:
+        for i, (loss, cost) in enumerate(chunks, start=1):
+            print(f"Chunk {i}/{config.num_chunks}: loss={loss:.3f}", flush=True)
+            losses.append(loss)
+            costs.append(cost)
+    except NotFinite:
+        if losses:
+            _finish(config, lm, losses, costs, folder)
+        raise
+    return _finish(config, lm, losses, costs, folder)
+
+
+def _finish(
+    config: TrainBaselineConfig, lm: "TransformerLM", losses: list[float], costs: list[float],
+    folder: Path | None,
+) -> dict:  # fmt: skip
+    """Print and write what was read; fewer chunks than asked for where a loss was not finite."""
     mean, total = sum(losses) / len(losses), sum(costs)
     print(f"Average loss: {mean:.3f}\nTotal cost: {total:.1f} ({costs[0]:g} a chunk)")
     result = {

@@ -8,6 +8,7 @@ from ponderttt.policies import UniformPolicy
 from ponderttt.prepare.corpora import load_texts
 from ponderttt.prepare.reader import Reader
 from ponderttt.prepare.tuning import next_token
+from ponderttt.training.finite import check_finite
 
 
 def read_chunks(
@@ -17,6 +18,7 @@ def read_chunks(
     """Loss (nats a token, scored before the chunk is learned from) and cost of `chunks` chunks.
 
     Of test documents with up to `per_document` of them each; fast weights start afresh with each.
+    A loss that is not finite is a `NotFinite` with its document and unit.
     """
     units = min(chunks, per_document)
     count = -(-chunks // units)
@@ -28,6 +30,10 @@ def read_chunks(
         )
     reader, adapter = Reader(lm, "switch", seed), next_token(rate, None)
     for i in range(count):
-        episode = reader.read(adapter, UniformPolicy(action), texts.corpus, i)
+        episode = reader.read_raw(adapter, UniformPolicy(action), texts.corpus, i)
         for n in range(min(units, chunks - i * units)):
+            check_finite(
+                [[episode["nll"][n]]], ("document", "unit"), of=f"the loss at rate {rate:g}",
+                names={"document": [texts.paths[i]], "unit": [n + 1]}, remedy="lower --rate",
+            )  # fmt: skip
             yield float(episode["nll"][n]), float(episode["cost"][n])
