@@ -179,6 +179,12 @@ def _unlike(record: Any) -> str | None:
     for name, kind in kinds.items():
         if not isinstance(record.get(name), kind):
             return f"its {name} is {shown(record.get(name))}"
+    for name, value in record["scalars"].items():
+        if not isinstance(value, int | float | str):
+            return f"its scalar {shown(name)} is {shown(value)}"
+    meanings = record.get("meanings", {})
+    if not isinstance(meanings, dict) or not all(isinstance(x, str) for x in meanings.values()):
+        return f"its meanings are {shown(meanings)}"
     for name, entry in record["tables"].items():
         for key in ("file", "sha256"):
             if not isinstance(entry, dict) or not isinstance(entry.get(key), str):

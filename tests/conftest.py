@@ -25,6 +25,7 @@ import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import pytest  # noqa: E402
+from support import faults  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -33,6 +34,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jaxtyping.install_import_hook(
     "ponderttt", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
+
+
+def pytest_configure(config):
+    """Tests of faults try all their inputs where they are asked for."""
+    faults.FULL = config.getoption("markexpr") == "faults"
 
 
 def promoting(make):

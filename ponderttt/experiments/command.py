@@ -98,7 +98,7 @@ def print_tables(
 ) -> None:
     """Each table under its title."""
     for title, table in tables.items():
-        text = table.to_string(index=index, na_rep="-", float_format=lambda x: format(x, form))
+        text = table.to_string(index=index, float_format=lambda x: format(x, form))
         print(f"\n{title}\n{text}")
 
 
