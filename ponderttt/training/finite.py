@@ -12,9 +12,12 @@ import numpy as np
 
 from ponderttt.errors import InputError
 
+LARGEST = 1e6
+"""Nats a token: logits so far apart are stored in steps of a sixteenth, and no loss is so large."""
+
 
 class NotFinite(InputError):
-    """Losses are infinite or not numbers from `place` on: indices, one an axis."""
+    """Losses are no numbers, or absurd ones, from `place` on: indices, one an axis."""
 
     def __init__(self, said: str, place: tuple[int, ...]):
         super().__init__(said)
@@ -31,6 +34,8 @@ def check_finite(
 ) -> None:
     """A `NotFinite` that says where, on `axes`, `losses` cease to be finite; else nothing.
 
+    What is larger than `LARGEST` is no loss either: it comes just before infinity.
+
     `names` has what the places of an axis are called, where that is not their number.
 
     >>> check_finite([[1.0, 2.0], [3.0, float("nan")]], ("document", "unit"))
@@ -40,7 +45,7 @@ def check_finite(
 finite losses; take a smaller rate or fewer steps
     """
     values = np.asarray(losses)
-    bad = ~np.isfinite(values)
+    bad = ~(np.abs(values) <= LARGEST)  # also of NaN
     if not bad.any():
         return
     place = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -50,5 +55,5 @@ finite losses; take a smaller rate or fewer steps
         for axis, i in zip(axes, place, strict=True)
     )
     raise NotFinite(
-        f"{of} is {values[place]} from {where} on: expected finite losses; {remedy}", place
+        f"{of} is {values[place]:.3g} from {where} on: expected finite losses; {remedy}", place
     )
