@@ -68,6 +68,9 @@ COMMANDS = {
     ),
 }
 
+CHECKOUT_ONLY = ("report", "run", "render", "book")
+"""Commands that work on notebooks/, params/ and book/, which a wheel does not have."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; bad input is one line on standard error and exit code 2."""
@@ -80,11 +83,35 @@ def main(arguments: list[str] | None = None) -> None:
         known = ", ".join(COMMANDS)
         print(f"error: {given}: expected one of {known}; see ponderttt --help", file=sys.stderr)
         sys.exit(2)
-    from ponderttt.experiments.command import execute
+    sys.exit(_run(name, rest))
 
+
+def _run(name: str, arguments: list[str]) -> int:
+    """The exit code of a command; what keeps it from being imported is one line as well."""
+    from ponderttt.machine import explain
+    from ponderttt.storage import in_checkout
+
+    asked_for_help = {"-h", "--help"} & set(arguments)
+    if name in CHECKOUT_ONLY and not in_checkout() and not asked_for_help:
+        others = ", ".join(each for each in COMMANDS if each not in CHECKOUT_ONLY)
+        print(
+            f"error: ponderttt {name} needs the checkout: notebooks/, params/ and book/ are not "
+            f"installed; run it there, after `pip install -e .`; here there are the library and "
+            f"{others}",
+            file=sys.stderr,
+        )
+        return 2
     module, function = COMMANDS[name].target.split(":")
-    run = getattr(import_module(module), function)
-    sys.exit(execute(run, rest, prog=f"ponderttt {name}"))
+    try:
+        from ponderttt.experiments.command import execute
+
+        run = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        if line := explain(error):
+            print(f"error: {line}", file=sys.stderr)
+            return 2
+        raise
+    return execute(run, arguments, prog=f"ponderttt {name}")
 
 
 def _overview() -> str:
@@ -100,7 +127,8 @@ def _overview() -> str:
         for name, each in COMMANDS.items()
     ]
     usage = "usage: ponderttt COMMAND [OPTIONS]\n       ponderttt COMMAND --help"
-    return "\n".join([usage, "", DESCRIPTION, "", "commands:", *lines])
+    needs = f"{', '.join(CHECKOUT_ONLY)}: in the checkout only, where the notebooks are."
+    return "\n".join([usage, "", DESCRIPTION, "", "commands:", *lines, "", needs])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from ponderttt.errors import InputError
 from ponderttt.storage import alone_in, atomic_path, cache_folder, commit, file_sha256
 
 PACKAGE = Path(__file__).resolve().parent
-IGNORED = frozenset({"cache", "checks", "errors", "progress", "storage"})
+IGNORED = frozenset({"cache", "checks", "errors", "machine", "parsing", "progress", "storage"})
 """Modules of the ground floor that move no number: where values are kept, and what is said."""
 
 Arrays = dict[str, np.ndarray]

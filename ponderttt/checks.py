@@ -20,14 +20,19 @@ ponderttt.errors.InputError: units is 2.5: expected a whole number of 2 to 6
 """
 
 import math
+import reprlib
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ponderttt.errors import InputError
+from ponderttt.storage import as_path
+
+LARGEST = 2**31 - 1
+"""Of whole numbers whose bounds say no other: what JAX and the system count with."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,14 @@ REPEATS = "values may repeat"
 """In the annotation of a list whose values say something by their position."""
 
 
+def shown(value: Any, most: int = 80) -> str:
+    """`value` as a message shows it: one line, and a short one however deep it is nested."""
+    short = reprlib.Repr()
+    short.maxother = short.maxstring = short.maxlong = most
+    said = " ".join(short.repr(value).split())
+    return said if len(said) <= most else said[: most - 1] + "…"
+
+
 def check(config: Any) -> None:
     """Every field holds what its type says, or an `InputError` says which does not.
 
@@ -87,9 +100,8 @@ class _Place(NamedTuple):
     many: bool = False
 
     def error(self, value: Any, expected: str) -> InputError:
-        shown = " ".join(repr(value).split())
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        return InputError(f"{self.name} {'holds' if self.many else 'is'} {shown}: {expected}")
+        verb = "holds" if self.many else "is"
+        return InputError(f"{self.name} {verb} {shown(value)}: {expected}")
 
 
 def _fit(value: Any, kind: Any, place: _Place) -> Any:
@@ -118,28 +130,42 @@ def _fit(value: Any, kind: Any, place: _Place) -> Any:
 
 def _fit_list(value: Any, kind: Any, place: _Place, *, repeats: bool) -> tuple:
     if not isinstance(value, list | tuple):
-        raise place.error(value, f"expected a list, such as [{' '.join(str(value).split())}]")
+        raise place.error(value, f"expected a list, such as [{shown(value).strip(chr(39))}]")
     if not value:
         raise InputError(f"{place.name} is empty: expected a list of one or more")
     values = tuple(_fit(each, kind, _Place(place.name, many=True)) for each in value)
     for i, each in enumerate(values):
         if each in values[:i] and not repeats:
-            raise InputError(f"{place.name} holds {each!r} twice: expected each once")
+            raise InputError(f"{place.name} holds {shown(each)} twice: expected each once")
     return values
 
 
 def _fit_number(value: Any, kind: type, bounds: Bounds, place: _Place) -> float:
     real = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     real = real and (kind is int or abs(value) <= sys.float_info.max)
-    if real and bounds.hold(value):
+    most = bounds.most if math.isfinite(bounds.most) else LARGEST
+    if real and bounds.hold(value) and (kind is float or value <= most):
         return kind(value)
+    if real and kind is int and value > most:
+        bounds = replace(bounds, most=most)
     number = "whole number" if kind is int else "number"
     number = f"{number}s" if place.many else f"a {number}"
     within = f"{number} of {bounds}" if str(bounds) else number
     if not real:
-        raise place.error(value, f"expected {within}")
+        raise place.error(value, f"expected {within}{_remedy(value, kind)}")
     expected = within if place.many else str(bounds)
     raise place.error(value, f"{bounds.why}, expected {expected}"[0 if bounds.why else 2 :])
+
+
+def _remedy(value: Any, kind: type) -> str:
+    """How to write what was meant, where that can be told: 1e1 is text to YAML, 10.0 no integer."""
+    try:
+        meant = float(value) if isinstance(value, str | Real) else math.nan
+    except (ValueError, OverflowError):
+        return ""
+    if isinstance(value, bool) or not math.isfinite(meant) or (kind is int and meant % 1):
+        return ""
+    return f"; write {int(meant) if kind is int and abs(meant) <= LARGEST else meant!r}"
 
 
 def _check_choice(value: Any, options: tuple, place: _Place) -> None:
@@ -147,12 +173,12 @@ def _check_choice(value: Any, options: tuple, place: _Place) -> None:
         known = " or ".join(filter(None, [", ".join(map(str, options[:-1])), str(options[-1])]))
         if place.many:
             raise place.error(value, f"expected some of {', '.join(map(str, options))}")
-        raise InputError(f"unknown {place.name} {value!r}: expected {known}".replace("\n", " "))
+        raise InputError(f"unknown {place.name} {shown(value)}: expected {known}")
 
 
 def _fit_other(value: Any, kind: Any, place: _Place) -> Any:
     if kind is Path and isinstance(value, str | Path):
-        return Path(value)
+        return as_path(value, place.name)
     if not isinstance(kind, type):
         raise TypeError(f"{place.name}: {kind} is no type of a configuration's field")
     if not isinstance(value, kind) or value == "":

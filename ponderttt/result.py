@@ -16,13 +16,16 @@ from typing import Any
 import pandas as pd
 
 from ponderttt import cache
+from ponderttt.checks import shown
 from ponderttt.compilation import compilation
 from ponderttt.errors import InputError
+from ponderttt.parsing import read_json
 from ponderttt.storage import (
-    ROOT,
+    as_path,
     atomic_path,
     commit,
     file_sha256,
+    outputs_folder,
     writable_folder,
     write_text,
 )
@@ -105,14 +108,17 @@ class Result:
         """The manifest of the record in `folder`; a damaged record is an `InputError`."""
         path = Path(folder) / MANIFEST
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            stated = record["hash"]
-            tables = record["tables"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            record = read_json(path, "a record that a notebook wrote")
+        except InputError as error:
             raise InputError(
-                f"cannot read the record {path}: {error}; run its notebook again to write it anew"
+                f"no record: {error}; run its notebook again to write it anew"
             ) from error
-        if stated != _hash(record):
+        if problem := _unlike(record):
+            raise InputError(
+                f"cannot read the record {path}: {problem}; run its notebook again to write it anew"
+            )
+        tables = record["tables"]
+        if record["hash"] != _hash(record):
             raise InputError(
                 f"the record {path} was altered: its hash differs; run its notebook again"
             )
@@ -138,7 +144,8 @@ class Result:
 
 def records_folder() -> Path:
     """Where records go: `PONDERTTT_RECORDS`, set by the report; by hand, .report/manual/records."""
-    return Path(os.environ.get("PONDERTTT_RECORDS") or ROOT / ".report" / "manual" / "records")
+    said = os.environ.get("PONDERTTT_RECORDS", "")
+    return as_path(said, "PONDERTTT_RECORDS") if said.strip() else outputs_folder("manual/records")
 
 
 def environment() -> dict[str, Any]:
@@ -149,12 +156,47 @@ def environment() -> dict[str, Any]:
     kind = f"{os.cpu_count()} CPU cores" if device.platform == "cpu" else device.device_kind
     return {
         "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        | {name: _version(name) for name in PACKAGES},
         "device": kind,
         "commit": commit(),
         "cached": cache.ledger()._asdict(),
         "compilation": compilation()._asdict(),
     }
+
+
+def _unlike(record: Any) -> str | None:
+    """What keeps JSON from being a record's."""
+    if not isinstance(record, dict):
+        return f"it holds {shown(record)}"
+    kinds = {
+        "name": str,
+        "hash": str,
+        "config": dict,
+        "scalars": dict,
+        "meta": dict,
+        "tables": dict,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
+            return f"its {name} is {shown(record.get(name))}"
+    for name, value in record["scalars"].items():
+        if not isinstance(value, int | float | str):
+            return f"its scalar {shown(name)} is {shown(value)}"
+    meanings = record.get("meanings", {})
+    if not isinstance(meanings, dict) or not all(isinstance(x, str) for x in meanings.values()):
+        return f"its meanings are {shown(meanings)}"
+    for name, entry in record["tables"].items():
+        for key in ("file", "sha256"):
+            if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
+                return f"its table {shown(name)} is {shown(entry)}"
+    return None
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # used from its folder, not installed
+        return "unknown"
 
 
 def plain(value: Any) -> Any:

@@ -14,7 +14,17 @@ import filelock
 from ponderttt.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The checkout: where notebooks/, params/ and book/ are."""
+"""The checkout, where notebooks/, params/ and book/ are; of an installed package, site-packages."""
+
+
+def in_checkout() -> bool:
+    """Whether the package is used from its checkout (`pip install -e`), or installed without."""
+    return (ROOT / "pyproject.toml").is_file() and (ROOT / "notebooks").is_dir()
+
+
+def outputs_folder(*parts: str) -> Path:
+    """A folder below .report in the checkout; without one in the current folder. It is not made."""
+    return (ROOT if in_checkout() else Path.cwd()).joinpath(".report", *parts)
 
 
 def as_path(text: str | Path, what: str) -> Path:
@@ -45,8 +55,15 @@ def as_path(text: str | Path, what: str) -> Path:
 
 def cache_folder(*parts: str) -> Path:
     """A folder below the cache (`PONDERTTT_CACHE`, or ~/.cache/ponderttt), made if absent."""
-    base = Path(os.environ.get("PONDERTTT_CACHE") or Path.home() / ".cache" / "ponderttt")
-    return writable_folder(base.joinpath(*parts))
+    said = os.environ.get("PONDERTTT_CACHE", "")
+    if said.strip():
+        base = as_path(said, "PONDERTTT_CACHE")
+    else:
+        base = as_path("~/.cache/ponderttt", "the cache folder (set PONDERTTT_CACHE to another)")
+    try:
+        return writable_folder(base.joinpath(*parts))
+    except InputError as error:
+        raise InputError(f"{error} (the cache: PONDERTTT_CACHE names its folder)") from error
 
 
 def writable_folder(folder: Path | str) -> Path:
@@ -130,14 +147,18 @@ def file_sha256(path: Path | str) -> str:
 def commit() -> str:
     """The checkout's commit, with a + where files differ from it; `unknown` outside of git.
 
+    A repository that the package merely lies in (an environment in a project's folder) is not it.
+
     As it was when this process asked first: what it computes with is what it then imported.
     """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode().strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return "unknown"
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return "unknown"

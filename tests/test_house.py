@@ -17,8 +17,9 @@ PACKAGES = sorted(path.parent for path in HOUSE.rglob("__init__.py"))
 
 TOP = {
     "__init__", "__main__", "types", "errors", "checks", "pytree", "storage", "progress", "cache",
-    "compilation", "result", "data", "inner", "models", "policies", "environment", "training",
-    "evaluation", "prepare", "allocation", "experiments", "report", "bench",
+    "compilation", "machine", "parsing", "result", "data", "inner", "models", "policies",
+    "environment", "training", "evaluation", "prepare", "allocation", "experiments", "report",
+    "bench",
 }  # fmt: skip
 
 UNTESTED = {"bench.peers": "needs torch"}

@@ -55,12 +55,12 @@ def test_a_notebook_defaults_to_smoke(name):
     ("text", "said"),
     [
         ("unknown: 1", "unknown parameter 'unknown'"),
-        ("units: '4'", "units is '4'; expected a int"),
+        ("units: '4'", "units is '4': expected a whole number"),
         ("units: 4.5", "units is 4.5"),
-        ("budget: 1e-3", "budget is '1e-3'; expected a float"),
-        ("sources: packages", "sources is 'packages'; expected a list"),
+        ("budget: 1e-3", "budget is '1e-3': expected a number"),
+        ("sources: packages", "sources is 'packages': expected a list"),
         ("sources: [1]", "sources is"),
-        ("units: [", "cannot read"),
+        ("units: [", "is not valid YAML"),
     ],
 )
 def test_a_parameter_that_does_not_fit_is_refused(tmp_path, text, said):

@@ -2,6 +2,9 @@ import json
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import faults
 from support.synthetic import baselines_result
 
 from ponderttt import cache
@@ -107,3 +110,40 @@ def test_the_manifest_is_json_and_names_every_table(result, tmp_path):
     assert {name: entry["rows"] for name, entry in tables.items()} == {
         name: len(table) for name, table in result.tables.items()
     }
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "7", "{}", '{"hash": "x", "tables": []}', "[" * 50_000, '{"a": 1, "a": 2}'],
+)
+def test_a_manifest_of_another_form_is_one_line(result, tmp_path, content):
+    result.save(tmp_path)
+    (tmp_path / records.MANIFEST).write_text(content)
+    with pytest.raises(InputError, match=r"record.*run its notebook again") as error:
+        Result.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+parts = st.recursive(
+    st.none() | st.integers() | st.text(max_size=4),
+    lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=3), x, max_size=2),
+    max_leaves=4,
+)
+
+
+@pytest.mark.faults
+@faults.examples(full=150, sample=20)
+@given(
+    key=st.sampled_from(["name", "config", "tables", "scalars", "meta", "meanings", "hash", "x"]),
+    value=parts | st.fixed_dictionaries({"units": parts}),
+)
+def test_an_altered_manifest_with_its_hash_is_a_record_or_one_line(tmp_path, key, value):
+    baselines_result(documents=1, units=2).save(tmp_path)
+    record = json.loads((tmp_path / records.MANIFEST).read_text()) | {key: value}
+    if key != "hash":
+        record["hash"] = records._hash(record)
+    (tmp_path / records.MANIFEST).write_text(json.dumps(record))
+    try:
+        Result.load(tmp_path)
+    except InputError as error:
+        assert "\n" not in str(error)

@@ -20,6 +20,7 @@ from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.errors import InputError
 from ponderttt.models.policy_network import apply_policy
 from ponderttt.policies.actor_critic import Account
+from ponderttt.training.finite import check_finite
 from ponderttt.training.pid import PIDConfig
 from ponderttt.training.policy_trainer import PolicyTrainer, World
 from ponderttt.training.ppo import History, PPOConfig, PPOResult
@@ -80,6 +81,9 @@ def learn(
     budgets = jnp.full(config.seeds, decision_budget(task, budget))
     world = World.of(task.training.environment.without_tokens().without(*without))
     result = _trained(trainer, keys, world, budgets)
+    check_finite(
+        result.history.reward.T, ("iteration", "seed"), of="the reward", remedy="train for less"
+    )
 
     def expected(part: Split) -> Callable[[np.ndarray], Outcome]:
         environment = part.padded.without_tokens().without(*without)

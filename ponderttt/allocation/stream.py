@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.checks import Bounds, Count, Seed, check
-from ponderttt.environment.tree import MOST_UNITS, Tree, read_tree
+from ponderttt.environment.tree import MOST_UNITS, Tree, first_nodes, read_tree
 from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
 from ponderttt.models.adapters.protocol import Adapter
@@ -31,6 +31,7 @@ from ponderttt.prepare.description import described, token_table, with_constants
 from ponderttt.prepare.inputs import ModelName
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import track
+from ponderttt.training.finite import check_finite
 from ponderttt.types import CHUNK_ACTIONS
 
 SHARED = 8
@@ -215,6 +216,12 @@ def _grow(
             return {name: np.asarray(value)[0] for name, value in tree._asdict().items()}
 
         trees.append(cached("episodes", key, compute))
+        losses = trees[-1]["token_nll"]
+        units = np.searchsorted(first_nodes(MOST_UNITS), np.arange(len(losses)), side="right")
+        check_finite(
+            [losses.mean(axis=-1)], ("document", "unit"),
+            names={"document": [texts.paths[i]], "unit": units.tolist()},
+        )  # fmt: skip
     tree = Tree(*(jax.device_put(np.stack([t[name] for t in trees])) for name in Tree._fields))
     return tree, described(table, texts)
 

@@ -24,7 +24,9 @@ def bench(
     """
     from ponderttt.bench import Options
     from ponderttt.bench import run as run_bench
+    from ponderttt.machine import check_machine
 
+    check_machine()
     rows = run_bench(names, Options(peer_python))
     fields = [dataclasses.asdict(row) for row in rows]
     if json_:
@@ -37,13 +39,16 @@ def bench(
 def _print(rows: list[dict]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from ponderttt.machine import can_show
 
     table = Table("", "name", "value", "unit", "peer", "ratio", "bar", "reason")
     for row in rows:
-        numbers = ("–" if row[key] is None else f"{row[key]:.3g}" for key in ("ratio", "bar"))
-        mark = "[green]✓[/]" if row["ok"] else "[red]✗[/]"
+        numbers = ["–" if row[key] is None else f"{row[key]:.3g}" for key in ("ratio", "bar")]
+        marks = ("✓", "✗") if can_show("✓✗") else ("ok", "no")
+        mark = Text(marks[not row["ok"]], "green" if row["ok"] else "red")
         value = "–" if row["value"] is None else f"{row['value']:.4g}"
-        table.add_row(
-            mark, row["name"], value, row["unit"], str(row["peer"]), *numbers, row["reason"]
-        )
+        cells = [row["name"], value, row["unit"], str(row["peer"]), *numbers, row["reason"]]
+        table.add_row(mark, *map(Text, cells))  # as they are: a path may look like markup
     Console().print(table)

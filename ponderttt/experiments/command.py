@@ -15,8 +15,9 @@ import tyro
 
 from ponderttt.checks import check
 from ponderttt.errors import InputError
+from ponderttt.machine import Device, check_machine, explain, speak_plainly
 from ponderttt.prepare.inputs import SourceName
-from ponderttt.storage import writable_folder, write_text
+from ponderttt.storage import as_path, writable_folder, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,22 +25,8 @@ if TYPE_CHECKING:
     from ponderttt.models.decoder.lm import TransformerLM
     from ponderttt.result import Result
 
-Device = Literal["cpu", "cuda"]
 Scale = Literal["125m", "350m", "1b"]
 SCALES = {"125m": "gpt2", "350m": "gpt2-medium", "1b": "gpt2-large"}
-
-
-def use_device(device: Device | None) -> None:
-    """Compute on `device` from now on; one that is not there is an `InputError`."""
-    import jax
-
-    if device:
-        try:
-            jax.config.update("jax_default_device", jax.devices(device)[0])
-        except RuntimeError as error:
-            raise InputError(
-                f"no {device} device: install the extra cuda12, or use --device cpu"
-            ) from error
 
 
 def load_scale(scale: Scale) -> "TransformerLM":
@@ -93,7 +80,7 @@ class TextCommand:
 
     def load(self) -> "TransformerLM":
         """The language model, on the device."""
-        use_device(self.device)
+        check_machine(self.device)
         return load_scale(self.model_scale)
 
     def stated(self, lm: "TransformerLM") -> dict[str, Any]:
@@ -155,7 +142,7 @@ class TableCommand:
     def compute(self, run: Callable[[], "Result"]) -> "Result":
         """What `run` finds on the device; its tables go into the folder, which is tried first."""
         folder = writable_folder(self.output_dir) if self.output_dir else None
-        use_device(self.device)
+        check_machine(self.device)
         result = run()
         if folder:
             for name, table in result.tables.items():
@@ -181,12 +168,46 @@ def execute(
     `run` takes a `config` of a frozen dataclass, whose fields are the options, or the options
     themselves. Bad input is one line on standard error and the exit code 2.
     """
+    speak_plainly()
     try:
         code = _parse(run, arguments, prog, description)()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (ImportError, AttributeError, ValueError) as error:
+        if line := explain(error):
+            print(f"error: {line}", file=sys.stderr)
+            return 2
+        raise
     return code if isinstance(code, int) else 0
+
+
+_PATHS = tyro.constructors.ConstructorRegistry()
+
+
+@_PATHS.primitive_rule
+def _path_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """Paths as users write them: "" would be the current folder, and ~ a folder of that name."""
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda said: as_path(said[0], "the path"),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+_SHORTER = {
+    # A configuration that refuses a value says all there is to say.
+    r"^.*?Error parsing [^-\s]\S*: | Argument helptext:.*(?= For full)": "",
+    # Of what may be absent: one line is about that, the last about the value that was given.
+    r"^Value error Error parsing (--\S+): (?:no type matching .* Got errors: .*<class '\S+'>: )?": (
+        r"\1: "
+    ),
+}
+"""How tyro's errors are said in fewer words."""
 
 
 def _parse(
@@ -201,16 +222,14 @@ def _parse(
 
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _PATHS:
             found = tyro.cli(config or with_options, prog=prog, description=text, args=arguments)
     except SystemExit as end:
         if end.code:
             words = (line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines())
             line = " ".join(word for word in words if word)
-            # A configuration that refuses a value says all there is to say.
-            line = re.sub(
-                r"^.*Error parsing [^-\s]\S*: | Argument helptext:.*(?= For full)", "", line
-            )
+            for form, kept in _SHORTER.items():
+                line = re.sub(form, kept, line)
             print(f"error: {line}", file=sys.stderr)
         raise
     return functools.partial(run, found) if config else found

@@ -1,12 +1,15 @@
 """What notebooks say in one line: a configuration from their parameters, and the result of it."""
 
+import ast
 import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from ponderttt.checks import shown
 from ponderttt.errors import InputError
+from ponderttt.machine import check_machine
 from ponderttt.result import Result, plain
 
 STORED = "PONDERTTT_STORED"
@@ -39,9 +42,31 @@ def config(kind: Any, namespace: Mapping[str, Any]) -> Any:
     ...     seed: int = 0
     >>> config(Sizes, {"units": 8, "other": 1})
     Sizes(units=8, seed=0)
+
+    Papermill adds to a notebook whatever it is given, and only warns of a name that the notebook
+    does not have: here it is an `InputError`, as is a value that is not of its field's type.
     """
-    names = (field.name for field in dataclasses.fields(kind) if field.init)
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    for name in _injected(namespace):
+        if name not in names:
+            raise InputError(
+                f"unknown parameter {shown(name)}: expected some of {', '.join(names)}"
+            )
     return kind(**{name: namespace[name] for name in names if name in namespace})
+
+
+def _injected(namespace: Mapping[str, Any]) -> list[str]:
+    """The names that papermill's cell sets, which IPython keeps among those that ran."""
+    cells = namespace.get("In", ())
+    sources = [cell for cell in cells if isinstance(cell, str) and cell.startswith("# Parameters")]
+    return [
+        target.id
+        for source in sources
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
 
 
 def run(experiment: Experiment, config: Any) -> Result:
@@ -56,6 +81,8 @@ def run(experiment: Experiment, config: Any) -> Result:
         result = Result.load(Path(folder) / name)
         check_config(result, config, Path(folder) / name)
     else:
+        # Under a report the flags of XLA were tried before it began.
+        check_machine(probe="PONDERTTT_RECORDS" not in os.environ)
         result = experiment.run(config)
     return dataclasses.replace(result, meanings=dict(experiment.MEANINGS))
 

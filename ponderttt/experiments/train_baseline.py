@@ -4,10 +4,14 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ponderttt.checks import Count, NonNegative, Seed, check
 from ponderttt.experiments.command import TextCommand, run_module, write_results
+
+if TYPE_CHECKING:
+    from ponderttt.models.decoder.lm import TransformerLM
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class TrainBaselineConfig(TextCommand):
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
     from ponderttt.experiments.baselines.chunks import plan_chunks, read_chunks
+    from ponderttt.training.finite import NotFinite
 
     folder, said = config.open_folder(config.action), config.show_source()
     lm = config.load()
@@ -53,15 +58,29 @@ def run(config: TrainBaselineConfig) -> dict:
         lm, config.text, config.action, chunks=plan.chunks, size=config.chunk_size,
         per_document=plan.per_document, rate=config.rate, seed=config.seed, split=config.split,
     )  # fmt: skip
-    losses, costs = [], []
-    for i, (loss, cost) in enumerate(chunks, start=1):
-        print(f"Chunk {i}/{plan.chunks}: loss={loss:.3f}", flush=True)
-        losses.append(loss)
-        costs.append(cost)
+    losses: list[float] = []
+    costs: list[float] = []
+    try:
+        for i, (loss, cost) in enumerate(chunks, start=1):
+            print(f"Chunk {i}/{plan.chunks}: loss={loss:.3f}", flush=True)
+            losses.append(loss)
+            costs.append(cost)
+    except NotFinite:
+        if losses:
+            _finish(config, lm, said, losses, costs, folder)
+        raise
+    return _finish(config, lm, said, losses, costs, folder)
+
+
+def _finish(
+    config: TrainBaselineConfig, lm: "TransformerLM", read: str, losses: list[float],
+    costs: list[float], folder: Path | None,
+) -> dict:  # fmt: skip
+    """Print and write what was read; fewer chunks than asked for where a loss was not finite."""
     mean, total = sum(losses) / len(losses), sum(costs)
     print(f"Average loss: {mean:.3f}\nTotal cost: {total:.1f} ({costs[0]:g} a chunk)")
     result = {
-        "config": config.stated(lm), "read": said, "chunk_losses": losses,
+        "config": config.stated(lm), "read": read, "chunk_losses": losses,
         "average_loss": mean, "total_cost": total,
     }  # fmt: skip
     write_results(folder, result)

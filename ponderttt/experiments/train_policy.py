@@ -20,8 +20,11 @@ class TrainPolicyConfig(LivePolicyConfig, TextCommand):
 
 
 def run(config: TrainPolicyConfig) -> dict:
-    """Train, printing as it goes; writes the results and one policy file a seed."""
-    from ponderttt.experiments.live_policy.run import histories, inner_rate, train
+    """Train, printing as it goes; writes the results and one policy file a seed.
+
+    Where rewards cease to be finite, what was before is written and a `NotFinite` says where.
+    """
+    from ponderttt.experiments.live_policy.run import first_failure, histories, inner_rate, train
     from ponderttt.policies.actor_critic import save_policy
     from ponderttt.types import CHUNK_ACTIONS
 
@@ -29,23 +32,32 @@ def run(config: TrainPolicyConfig) -> dict:
     lm = config.load()
     trained = train(lm, config.text, config)
     found = dict(zip(config.seeds, histories(trained), strict=True))
+    failure = first_failure(trained, config.seeds)
+    kept = failure.place[0] if failure else config.num_iterations
     for s, (seed, history) in enumerate(found.items()):
-        for i in range(config.num_iterations):
+        for i in range(kept):
             print(
                 f"Seed {seed}, iteration {i + 1}/{config.num_iterations}: "
                 f"reward={history['reward'][i]:+.4f} cost={history['cost'][i]:.3f} "
                 f"multiplier={history['multiplier'][i]:.4f}"
             )
-        policy = trained.trainer.policy(trained.result, s)
-        save_policy(folder / f"policy-{seed}.safetensors", policy, trained.extractor)
+        if failure is None:
+            policy = trained.trainer.policy(trained.result, s)
+            save_policy(folder / f"policy-{seed}.safetensors", policy, trained.extractor)
     used = {"output_dir": None, "budget": config.budget} | inner_rate(trained)
     content = {
         "config": config.stated(lm) | used,
         "read": said,
         "actions": list(CHUNK_ACTIONS.names),
-        "seeds": {str(seed): history for seed, history in found.items()},
+        "seeds": {
+            str(seed): {name: values[:kept] for name, values in history.items()}
+            for seed, history in found.items()
+        },
     }
-    write_results(folder, content)
+    if kept:
+        write_results(folder, content)
+    if failure:
+        raise failure
     return content
 
 

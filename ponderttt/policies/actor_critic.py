@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from safetensors.numpy import save
 
 from ponderttt import pytree
+from ponderttt.checks import shown
 from ponderttt.errors import InputError
 from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, init_policy
 from ponderttt.policies.features import VERSION, FeatureExtractor
@@ -114,11 +115,23 @@ def load_policy(
         with safetensors.safe_open(str(path), "numpy") as file:
             meta = json.loads((file.metadata() or {})["ponderttt"])
             leaves = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        RecursionError,
+        AttributeError,
+        safetensors.SafetensorError,
+    ) as error:  # AttributeError: a type that NumPy has not
         raise InputError(
             f"{path} is no policy file, or a damaged one ({error}): expected one that "
             "ponderttt train-policy wrote"
         ) from error
+    if problem := _unlike(meta):
+        raise InputError(
+            f"{path} is no policy file: {problem}; expected one that ponderttt train-policy wrote"
+        )
     if meta["features"] != VERSION:
         raise InputError(
             f"the policy {path} was trained on version {meta['features']} of the features, this "
@@ -130,9 +143,38 @@ def load_policy(
             f"the policy {path} was trained with the actions {', '.join(trained.names)} at costs "
             f"{trained.costs}: expected {', '.join(actions.names)} at {actions.costs}"
         )
-    network = PolicyNetworkConfig(**meta["network"])
+    try:
+        network = PolicyNetworkConfig(**meta["network"])
+    except (TypeError, InputError) as error:
+        raise InputError(f"the policy {path} has an unknown network: {error}") from error
     like = (init_policy(network, jax.random.key(0)), FeatureExtractor.raw(budget=1.0))
     params, extractor = jax.tree_util.tree_map_with_path(
-        lambda where, leaf: jnp.asarray(leaves[jax.tree_util.keystr(where)]), like
+        lambda where, leaf: _leaf(path, leaves, jax.tree_util.keystr(where), leaf), like
     )
     return ActorCritic(params, network, None, actions), extractor
+
+
+def _unlike(meta: Any) -> str | None:
+    """What a policy's header lacks."""
+    if not isinstance(meta, dict):
+        return f"its header is {shown(meta)}"
+    kinds = {"features": str | int, "network": dict, "actions": dict}
+    for name, kind in kinds.items():
+        if not isinstance(meta.get(name), kind):
+            return f"its header's {name} is {shown(meta.get(name))}"
+    for name in ActionSpace._fields:
+        if not isinstance(meta["actions"].get(name), list):
+            return f"its actions' {name} is {shown(meta['actions'].get(name))}"
+    return None
+
+
+def _leaf(path: Path | str, leaves: dict[str, np.ndarray], name: str, like: Any) -> jax.Array:
+    """The array `name` of a policy file, of the shape and the type of `like`."""
+    found, wanted = leaves.get(name), np.asarray(like)
+    if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
+        what = "is absent" if found is None else f"is {found.dtype} of shape {found.shape}"
+        raise InputError(
+            f"the policy {path} is damaged: {name} {what}, expected {wanted.dtype} of shape "
+            f"{wanted.shape}; train it again"
+        )
+    return jnp.asarray(found)

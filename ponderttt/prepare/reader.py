@@ -14,6 +14,7 @@ from ponderttt.models.adapters.protocol import Adapter, token_losses
 from ponderttt.models.decoder.hidden import Encoded, cached_states, hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import Policy
+from ponderttt.training.finite import check_finite
 from ponderttt.types import Documents
 
 
@@ -33,7 +34,16 @@ class Reader:
     seed: int
 
     def read(self, adapter: Adapter, policy: Policy, texts: Encoded, index: int) -> Arrays:
-        """The episode of document `index`: arrays [N] (`token_nll` and `mask` [N, U])."""
+        """The episode of document `index`: arrays [N] (`token_nll` and `mask` [N, U]).
+
+        Losses that are not finite are a `NotFinite`.
+        """
+        episode = self.read_raw(adapter, policy, texts, index)
+        check_finite([episode["nll"]], ("document", "unit"), names={"document": [index + 1]})
+        return episode
+
+    def read_raw(self, adapter: Adapter, policy: Policy, texts: Encoded, index: int) -> Arrays:
+        """`read`, whatever the losses are."""
         documents = _one(texts, index)
         key = fingerprint(
             code_fingerprint(__name__), self.lm.fingerprint, adapter, policy, documents,

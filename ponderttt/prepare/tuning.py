@@ -22,6 +22,7 @@ from ponderttt.prepare.reader import Reader
 from ponderttt.progress import ticker, track
 from ponderttt.storage import cache_folder
 from ponderttt.training import TrainerConfig, TTTTrainer
+from ponderttt.training.finite import NotFinite
 from ponderttt.types import CHUNK_ACTIONS
 
 NEXT_TOKEN_GRID = [(2.0, None), (4.0, 0.05), (8.0, 0.05), (16.0, 0.05), (32.0, 0.05)]
@@ -79,13 +80,21 @@ def tune(
     """The setting of `grid` with the best mean gain of UPDATE_1 and UPDATE_4 in training.
 
     `make(rate, clip)` builds the adapter; `count` documents of each source are read for a setting.
-    Validation documents then give the gain of each action, and so the best uninformed mix.
+    A setting under which a loss is not finite is not chosen. Validation documents then give the
+    gain of each action, and so the best uninformed mix.
     """
     objective, indices = make(*grid[0]).objective, training.first_of_each(count)
-    train = [
-        float(np.mean(gains(reader, make(*setting), training, indices, ("UPDATE_1", "UPDATE_4"))))
-        for setting in track(grid, f"tuning {objective}", len(grid))
-    ]
+
+    def gain(setting: tuple[float, float | None]) -> float:
+        try:
+            found = gains(reader, make(*setting), training, indices, ("UPDATE_1", "UPDATE_4"))
+        except NotFinite:
+            if setting == grid[0]:  # the gentlest
+                raise
+            return -np.inf
+        return float(np.mean(found))
+
+    train = [gain(setting) for setting in track(grid, f"tuning {objective}", len(grid))]
     best = int(np.argmax(train))
     adapter = make(*grid[best])
     each = gains(reader, adapter, validation, list(range(len(validation))), CHUNK_ACTIONS.names)

@@ -67,7 +67,8 @@ def book(tmp_path, monkeypatch):
     storage.write_text(place, pages.json.dumps(pages.dataclasses.asdict(manifest)))
     experiment = SimpleNamespace(CONFIG=CONFIG, derive=derive)
     monkeypatch.setitem(sys.modules, "ponderttt.experiments.fake", experiment)
-    monkeypatch.setattr(render, "ROOT", tmp_path)
+    below = (tmp_path / ".report").joinpath
+    monkeypatch.setattr(render, "outputs_folder", below)
     return tmp_path / "book"
 
 

@@ -14,6 +14,7 @@ from ponderttt.policies import UniformPolicy
 from ponderttt.prepare.corpora import load_texts
 from ponderttt.prepare.reader import Reader
 from ponderttt.prepare.tuning import next_token
+from ponderttt.training.finite import check_finite
 
 
 class Plan(NamedTuple):
@@ -67,6 +68,7 @@ def read_chunks(
 
     Of documents of the split with `per_document` of them each; fast weights start afresh with each.
     Nothing is trained or tuned on any.
+    A loss that is not finite is a `NotFinite` with its document and unit.
     """
     units = min(chunks, per_document)
     count = -(-chunks // units)
@@ -78,6 +80,10 @@ def read_chunks(
         )
     reader, adapter = Reader(lm, "switch", seed), next_token(rate, None)
     for i in range(count):
-        episode = reader.read(adapter, UniformPolicy(action), texts.corpus, i)
+        episode = reader.read_raw(adapter, UniformPolicy(action), texts.corpus, i)
         for n in range(min(units, chunks - i * units)):
+            check_finite(
+                [[episode["nll"][n]]], ("document", "unit"), of=f"the loss at rate {rate:g}",
+                names={"document": [texts.paths[i]], "unit": [n + 1]}, remedy="lower --rate",
+            )  # fmt: skip
             yield float(episode["nll"][n]), float(episode["cost"][n])

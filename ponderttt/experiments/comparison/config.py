@@ -35,7 +35,7 @@ class ComparisonConfig:
     max_length: Annotated[int, Bounds(2)] = 32
     """Tokens of a document: a window of a text."""
     hidden_dim: Annotated[int, Bounds(4)] = 32
-    num_layers: Count = 2
+    num_layers: Annotated[int, Bounds(1, 1000)] = 2
     fast_weight: Literal["linear", "mlp"] = "linear"
     tokenizer: str = "bpe"
     """bpe: byte-level, `vocab_size` tokens, trained on the training split; or a known name."""

@@ -17,6 +17,7 @@ from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.experiments.comparison.methods import Spec
 from ponderttt.progress import track
+from ponderttt.training.finite import check_finite
 from ponderttt.training.language import (
     LanguageTrainingConfig,
     Learner,
@@ -84,7 +85,21 @@ def train_method(config: ComparisonConfig, name: str, spec: Spec, texts: Texts) 
     def compute() -> Arrays:
         return _train(config, settings, name, spec, texts)._asdict()
 
-    return Trained(**cached("comparison", key_of(config, settings, spec, texts), compute))
+    trained = Trained(**cached("comparison", key_of(config, settings, spec, texts), compute))
+    check_curve(config, name, trained.loss)
+    check_finite(
+        trained.test_nll, ("seed", "window", "token"), of=f"the test loss of {name}",
+        names={"seed": config.seeds}, remedy="train for fewer steps",
+    )  # fmt: skip
+    return trained
+
+
+def check_curve(config: ComparisonConfig, name: str, loss: Float[np.ndarray, "S n"]) -> None:
+    """A `NotFinite` with the step and the seed where the loss in training ceased to be finite."""
+    check_finite(
+        loss.T, ("step", "seed"), of=f"the training loss of {name}", names={"seed": config.seeds},
+        remedy="train for fewer steps, or a smaller model",
+    )  # fmt: skip
 
 
 def key_of(

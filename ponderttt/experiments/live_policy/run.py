@@ -1,5 +1,6 @@
 """One policy a seed, trained on the documents of a source while they are read."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from ponderttt.prepare.corpora import Texts, load_texts
 from ponderttt.prepare.description import described, token_table, with_constants
 from ponderttt.prepare.reader import Reader
 from ponderttt.progress import ticker
+from ponderttt.training.finite import NotFinite, check_finite
 from ponderttt.training.policy_trainer import PolicyTrainer, World
 from ponderttt.training.ppo import PPOConfig, PPOResult
 from ponderttt.types import CHUNK_ACTIONS
@@ -81,6 +83,9 @@ def prepare_text(
     raw = FeatureExtractor.raw(budget=budget)
     text = LiveText(lm, adapter, documents, hidden, raw, known)
     seen = text.run(equiprobable_policy(), key=jax.random.key(0))
+    check_finite(
+        seen.nll, ("document", "unit"), names={"document": training.paths}, remedy="lower --rate"
+    )
     extractor = with_constants(raw, np.asarray(seen.features))
     return replace(text, extractor=extractor)
 
@@ -93,6 +98,16 @@ def histories(trained: Trained) -> list[dict[str, list]]:
         {name: np.asarray(values[s]).round(6).tolist() for name, values in fields.items()}
         for s in range(count)
     ]
+
+
+def first_failure(trained: Trained, seeds: Sequence[int]) -> NotFinite | None:
+    """Where training ceased to give finite rewards, if it did: on axes iteration, seed."""
+    try:
+        rewards = np.asarray(trained.result.history.reward).T
+        check_finite(rewards, ("iteration", "seed"), of="the reward", names={"seed": seeds})
+    except NotFinite as error:
+        return error
+    return None
 
 
 def inner_rate(trained: Trained) -> dict[str, float | None]:

@@ -1,8 +1,9 @@
 """Parameters of the token oracle; the defaults are the smoke preset."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from ponderttt.checks import Count, Seed, check
+from ponderttt.checks import Bounds, Count, Seed, check
 from ponderttt.errors import InputError
 from ponderttt.experiments.comparison.config import ComparisonConfig
 from ponderttt.prepare.inputs import LanguageName
@@ -20,7 +21,7 @@ class TokenOracleConfig:
     max_length: Count = 48
     """Tokens of a document: a window of a text."""
     hidden_dim: Count = 32
-    num_layers: Count = 3
+    num_layers: Annotated[int, Bounds(1, 1000)] = 3
     max_batches: Count = 2
     """Of test documents."""
     sample_positions: Count = 8

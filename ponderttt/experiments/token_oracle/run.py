@@ -9,13 +9,20 @@ import pandas as pd
 
 from ponderttt.data.language import load_language
 from ponderttt.experiments.comparison.methods import spec_of
-from ponderttt.experiments.comparison.training import Texts, fit, load_texts, settings_of
+from ponderttt.experiments.comparison.training import (
+    Texts,
+    check_curve,
+    fit,
+    load_texts,
+    settings_of,
+)
 from ponderttt.experiments.token_oracle import tables
 from ponderttt.experiments.token_oracle.config import TokenOracleConfig
 from ponderttt.experiments.token_oracle.losses import position_losses, sample_positions
 from ponderttt.models.iterative.model import count_parameters
 from ponderttt.progress import track
 from ponderttt.result import Result
+from ponderttt.training.finite import check_finite
 from ponderttt.training.language import graph_of
 
 
@@ -26,7 +33,8 @@ def run(config: TokenOracleConfig) -> Result:
         settings, load_language(config.source), least=1 + config.sample_positions + config.horizon
     )
     language = settings_of(settings, spec, texts)
-    learners, _ = fit(settings, language, "the model of the token oracle", spec, texts)
+    learners, curves = fit(settings, language, "the model of the token oracle", spec, texts)
+    check_curve(settings, "the model of the token oracle", curves["loss"])
     weights = jax.tree.map(lambda leaf: leaf[0], learners.params)  # of the only seed
     actions = language.model.actions
     tokens = _ask(config, graph_of(language.model), weights, texts, actions.names)
@@ -64,6 +72,10 @@ def _ask(
             graph, weights, jnp.asarray(windows.inputs[part]),
             jnp.asarray(windows.labels[part]), jnp.asarray(positions),
             reference=tables.REFERENCE, horizon=config.horizon,
+        )  # fmt: skip
+        check_finite(
+            loss, ("window", "position", "K"), names={"window": range(at, at + size)},
+            remedy="train for fewer steps",
         )  # fmt: skip
         for b in range(size):
             frame = pd.DataFrame(np.asarray(loss[b], float), columns=list(names)).assign(

@@ -1,12 +1,12 @@
 """Building the book with Jupyter Book, which is asked for its exit code and for its index."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from ponderttt.machine import child_environment
 from ponderttt.report.batch import pages
 from ponderttt.report.batch.execution import bytecode
 from ponderttt.storage import ROOT, alone_in, writable_folder, write_text
@@ -28,11 +28,12 @@ def build(book: Path) -> Path:
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", "-W", "--keep-going", "-q", str(book)]
     done = subprocess.run(
         command,
-        env=os.environ | bytecode(),
+        env=child_environment() | bytecode(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     index = book / "_build" / "html" / "index.html"
     if done.returncode or not index.is_file():

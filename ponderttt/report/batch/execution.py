@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ponderttt.machine import child_environment
 from ponderttt.storage import cache_folder, writable_folder, write_text
 
 KERNEL = "ponderttt"
@@ -64,7 +65,7 @@ class Execution:
         try:
             progress = json.loads(self._progress.read_text(encoding="utf-8"))
             return progress["label"], progress["done"], progress["total"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return "starting", 0, 1
 
     def wait(self) -> None:
@@ -85,7 +86,7 @@ def _environment(work: Path, progress: Path, preset: str) -> dict[str, str]:
         "language": "python",
     }
     write_text(work / "jupyter" / "kernels" / KERNEL / "kernel.json", json.dumps(kernel))
-    return os.environ | {
+    return child_environment() | {
         **bytecode(),
         **compilation(little_work=preset in LITTLE_WORK),
         "JUPYTER_PATH": str(work / "jupyter"),

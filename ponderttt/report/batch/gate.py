@@ -21,10 +21,10 @@ INJECTED = "injected-parameters"
 def problems(page: Path, template: Path, params: dict[str, Any], record: Path) -> list[str]:
     """What is wrong with the executed notebook `page`; nothing: it may be shown."""
     try:
-        executed = nbformat.read(page, as_version=4)
-    except (OSError, ValueError, KeyError) as error:
+        executed = notebooks.read(page)
+    except InputError as error:
         return [f"cannot be read: {error}"]
-    source = nbformat.read(template, as_version=4)
+    source = notebooks.read(template)
     found = _execution(executed) + _same_cells(executed, source) + _parameters(executed, params)
     return found + _record(executed, record)
 

@@ -4,6 +4,24 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.status import Status
+from rich.text import Text
+
+from ponderttt.machine import can_show
+
+
+def say(console: Console, text: str, passed: bool | None = None) -> None:
+    """A line as it is: no markup in what a user typed, not broken, a mark where it is a verdict."""
+    line = Text(text)
+    if passed is not None:
+        marks = ("✓", "✗") if can_show("✓✗", console.file) else ("ok", "failed")
+        line = Text.assemble((marks[not passed], "green" if passed else "red"), " ", text)
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def at_work(console: Console, text: str) -> Status:
+    """A spinner with `text` while a block lasts, on a terminal."""
+    return console.status(Text(text), spinner="dots" if can_show("⠋", console.file) else "line")
 
 
 class Live:
@@ -12,10 +30,10 @@ class Live:
     def __init__(self, console: Console):
         self.console = console
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[label]}"),
+            TextColumn("{task.fields[label]}", markup=False),
             console=console,
             transient=True,
         )
@@ -42,11 +60,11 @@ class Live:
             self._tasks[name], label=f"{label} {done}/{total}", completed=done, total=total
         )
         if label != self._stages.get(name) and not self.console.is_terminal:
-            self.console.print(f"  {name}: {label}", markup=False)
+            say(self.console, f"  {name}: {label}")
         self._stages[name] = label
 
     def end(self, name: str, passed: bool, said: str) -> None:
         """The notebook `name` is done with; `said` is what came of it."""
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
-        self.console.print(f"{'[green]✓[/]' if passed else '[red]✗[/]'} {name}: {said}")
+        say(self.console, f"{name}: {said}", passed)

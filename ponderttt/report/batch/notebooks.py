@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
+from ponderttt.checks import shown
 from ponderttt.errors import InputError
+from ponderttt.parsing import read_text, read_yaml
 from ponderttt.storage import ROOT
 
 NOTEBOOKS, PARAMS = ROOT / "notebooks", ROOT / "params"
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    bool: "true or false",
+}
 
 
 def names() -> list[str]:
@@ -28,14 +36,16 @@ def select(only: tuple[str, ...] = ()) -> list[str]:
     """`only`, or every notebook; an unknown name is an `InputError`."""
     for name in only:
         if name not in names():
-            raise InputError(f"unknown notebook {name!r}: expected one of {', '.join(names())}")
+            raise InputError(
+                f"unknown notebook {shown(name)}: expected one of {', '.join(names())}"
+            )
     return list(only) or names()
 
 
 def params_file(preset: str, name: str) -> Path:
     """The parameters of a notebook under a preset; an unknown preset is an `InputError`."""
     if preset not in presets():
-        raise InputError(f"unknown preset {preset!r}: expected one of {', '.join(presets())}")
+        raise InputError(f"unknown preset {shown(preset)}: expected one of {', '.join(presets())}")
     path = PARAMS / preset / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"preset {preset!r} has no parameters for {name!r}: write {path}")
@@ -50,19 +60,16 @@ def config_of(name: str, params: dict[str, Any]) -> Any:
 
 def load_params(path: Path, notebook: Path) -> dict[str, Any]:
     """The parameters in `path`, checked against those that `notebook` declares."""
-    try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"cannot read {path}: {error}".replace("\n", " ")) from error
+    params = read_yaml(path, "a parameter and its value a line, such as `seed: 0`")
     declared = declared_params(notebook)
     for key, value in params.items():
         if key not in declared:
             raise InputError(
-                f"{path}: unknown parameter {key!r}; {notebook.name} has {', '.join(declared)}"
+                f"{path}: unknown parameter {shown(key)}; {notebook.name} has {', '.join(declared)}"
             )
         if not _fits(value, declared[key]):
             raise InputError(
-                f"{path}: {key} is {value!r}; expected a {type(declared[key]).__name__}, "
+                f"{path}: {key} is {shown(value)}: expected {_KINDS[type(declared[key])]}, "
                 f"such as {declared[key]!r}"
             )
     return params
@@ -70,8 +77,29 @@ def load_params(path: Path, notebook: Path) -> dict[str, Any]:
 
 def declared_params(notebook: Path) -> dict[str, Any]:
     """Names and defaults in the cell tagged `parameters`, without running it."""
-    cell = tagged_cell(nbformat.read(notebook, as_version=4), "parameters")
-    return assignments(cell.source) if cell else {}
+    cell = tagged_cell(read(notebook), "parameters")
+    try:
+        return assignments(cell.source) if cell else {}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise InputError(
+            f"{notebook}: its cell tagged parameters cannot be used ({error}): expected literal "
+            "assignments, such as `seed: int = 0`"
+        ) from error
+
+
+def read(notebook: Path) -> nbformat.NotebookNode:
+    """A notebook; what is none is an `InputError`."""
+    expected = "a Jupyter notebook (version 4)"
+    text = read_text(notebook, expected)
+    try:
+        found = nbformat.reads(text, as_version=4)
+        for cell in found.cells:
+            _ = cell.cell_type, cell.source.strip(), cell.metadata.keys()
+            _ = cell.cell_type != "code" or (cell.outputs, cell.execution_count)
+        return found
+    except Exception as error:  # nbformat raises whatever the missing part makes it
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"{notebook} is no notebook ({said}): expected {expected}") from error
 
 
 def tagged_cell(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookNode | None:
@@ -96,5 +124,5 @@ def _fits(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, list):
-        return isinstance(value, list) and all(_fits(item, default[0]) for item in value)
+        return isinstance(value, list) and all(_fits(item, default[0]) for item in value if default)
     return type(value) is type(default)

@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 
 from ponderttt.errors import InputError
+from ponderttt.parsing import read_json
 from ponderttt.report.batch import notebooks
 from ponderttt.result import Result
 from ponderttt.storage import ROOT, file_sha256, writable_folder, write_text
@@ -45,7 +46,7 @@ class Page:
 def inputs_hash(template: Path, params_file: Path) -> str:
     """Hash of what a page is computed from; unchanged, a finished page need not be made again."""
     digest = hashlib.sha256()
-    notebook = nbformat.read(template, as_version=4)
+    notebook = notebooks.read(template)
     digest.update(json.dumps([(cell.cell_type, cell.source) for cell in notebook.cells]).encode())
     digest.update(params_file.read_bytes())
     digest.update(library_hash().encode())
@@ -77,10 +78,14 @@ def finish(page: Page, executed: Path, record: Path, folder: Path) -> None:
 def read(folder: Path, name: str) -> Page | None:
     """The manifest of a finished page; None if there is none that can be read."""
     try:
-        fields = json.loads((folder / "results" / name / MANIFEST).read_text(encoding="utf-8"))
-        return Page(**fields | {"problems": tuple(fields["problems"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        fields = read_json(folder / "results" / name / MANIFEST, "a page's manifest")
+        page = Page(**fields | {"problems": tuple(fields["problems"])})
+    except (InputError, TypeError, LookupError):
         return None
+    texts = [page.name, page.preset, page.status, page.inputs, page.sha256, page.record]
+    texts += [page.rendered, *page.problems]
+    whole = all(isinstance(text, str) for text in texts) and isinstance(page.seconds, int | float)
+    return page if whole else None
 
 
 def is_current(folder: Path, name: str, preset: str, inputs: str) -> bool:

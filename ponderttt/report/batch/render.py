@@ -19,8 +19,9 @@ from ponderttt.errors import InputError
 from ponderttt.experiments import notebook
 from ponderttt.report.batch import building, gate, notebooks, pages
 from ponderttt.report.batch.execution import Execution
+from ponderttt.report.batch.live import at_work, say
 from ponderttt.result import MANIFEST, Result
-from ponderttt.storage import ROOT, alone_in, commit, file_sha256, writable_folder
+from ponderttt.storage import alone_in, commit, file_sha256, outputs_folder, writable_folder
 
 
 def render(names: tuple[str, ...], book: Path, publish: bool, console: Console) -> int:
@@ -35,19 +36,18 @@ def render(names: tuple[str, ...], book: Path, publish: bool, console: Console) 
             f"{book} has no record of {absent}: expected results/<name>/{MANIFEST} there; "
             "compute it with `ponderttt report --publish`"
         )
-    with alone_in(writable_folder(ROOT / ".report" / "render").resolve()) as folder:
+    with alone_in(writable_folder(outputs_folder("render")).resolve()) as folder:
         stored = {name: _store(book, name, folder / "stored") for name in found}
         rendered = [_render(book, name, stored[name], folder, console) for name in found]
         passed = all(page.status == pages.PASS for page in rendered)
         if publish and passed:
             building.publish(folder, found, book)
-            console.print(f"published into {book}")
+            say(console, f"published into {book}")
         elif publish:
-            console.print("nothing was published: a page did not pass its gate")
+            say(console, "nothing was published: a page did not pass its gate")
         else:
             for name in found:
-                place = folder / "pages" / f"{name}.ipynb"
-                console.print(str(place), soft_wrap=True, markup=False, highlight=False)
+                say(console, str(folder / "pages" / f"{name}.ipynb"))
     return 0 if passed else 1
 
 
@@ -73,7 +73,7 @@ def _store(book: Path, name: str, folder: Path) -> dict:
 
 def _render(book: Path, name: str, params: dict, folder: Path, console: Console) -> pages.Page:
     template, before = pages.template(name), _manifest(book, name)
-    with _environment(folder / "stored"), console.status(f"rendering {name}"):
+    with _environment(folder / "stored"), at_work(console, f"rendering {name}"):
         execution = Execution(template, params, before.preset, folder / "work")
         try:
             execution.wait()
@@ -93,10 +93,9 @@ def _render(book: Path, name: str, params: dict, folder: Path, console: Console)
         rendered=commit(),
     )
     pages.finish(page, executed, record, writable_folder(folder / "pages"))
-    mark = "[red]✗[/]" if problems else "[green]✓[/]"
-    console.print(f"{mark} {name}: {page.status}, rendered from its record")
+    say(console, f"{name}: {page.status}, rendered from its record", not problems)
     for problem in problems:
-        console.print(f"    {problem}", markup=False)
+        say(console, f"    {problem}")
     return page
 
 

@@ -10,11 +10,12 @@ import psutil
 from rich.console import Console
 
 from ponderttt.errors import InputError
+from ponderttt.machine import can_show, probe_machine
 from ponderttt.report.batch import building, gate, notebooks, pages
 from ponderttt.report.batch.execution import Execution
-from ponderttt.report.batch.live import Live
+from ponderttt.report.batch.live import Live, at_work, say
 from ponderttt.result import Result
-from ponderttt.storage import ROOT, alone_in, file_sha256, writable_folder
+from ponderttt.storage import alone_in, file_sha256, outputs_folder, writable_folder
 
 POLL_SECONDS = 0.2
 BYTES_A_NOTEBOOK = 3 * 2**30
@@ -32,17 +33,21 @@ class Task(NamedTuple):
 
 def report_folder(preset: str, out: Path | None = None) -> AbstractContextManager[Path]:
     """Where a report goes, for this process alone: `out`, or .report/<preset> in the checkout."""
-    return alone_in(writable_folder(out or ROOT / ".report" / preset).resolve())
+    return alone_in(writable_folder(out or outputs_folder(preset)).resolve())
 
 
 def plan(preset: str, only: tuple[str, ...]) -> list[Task]:
-    """The notebooks to run, with every parameter file checked before anything starts."""
+    """The notebooks to run, with every parameter file and the machine checked before any starts."""
     tasks = []
     for name in notebooks.select(only):
         template, file = pages.template(name), notebooks.params_file(preset, name)
         params = notebooks.load_params(file, template)
-        notebooks.config_of(name, params)
+        try:
+            notebooks.config_of(name, params)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
         tasks.append(Task(name, template, params, pages.inputs_hash(template, file)))
+    probe_machine()
     return tasks
 
 
@@ -120,21 +125,22 @@ def report(
     jobs = choose_jobs(1 if publish and jobs is None else jobs, len(tasks))
     with report_folder(preset, out) as folder:
         names = [task.name for task in tasks]
-        console.print(f"preset {preset}: {', '.join(names)} → {folder}")
+        arrow = "→" if can_show("→", console.file) else "->"
+        say(console, f"preset {preset}: {', '.join(names)} {arrow} {folder}")
         passed = run_notebooks(tasks, preset, folder, console, jobs)
         try:
-            with console.status("building the book"):
+            with at_work(console, "building the book"):
                 index = building.build_report(folder, names)
         except building.BuildError as error:
-            console.print(str(error), markup=False)
+            say(console, str(error))
             return 1
         if publish and passed:
             building.publish(folder, names)
-            console.print(f"published into {building.BOOK}")
+            say(console, f"published into {building.BOOK}")
         elif publish:
-            console.print("nothing was published: a page did not pass its gate")
+            say(console, "nothing was published: a page did not pass its gate")
     page = index.parent / "experiments" / f"{names[0]}.html"
-    console.print(f"book: {index}\npage: {page}", soft_wrap=True, markup=False, highlight=False)
+    say(console, f"book: {index}\npage: {page}")
     return 0 if passed else 1
 
 
@@ -157,7 +163,7 @@ def _file(task: Task, execution: Execution, preset: str, folder: Path, live: Liv
     pages.finish(page, executed, record, writable_folder(folder / "pages"))
     live.end(task.name, not found, f"{page.status} in {page.seconds:.0f} s")
     for problem in page.problems:
-        live.console.print(f"    {problem}", markup=False)
+        say(live.console, f"    {problem}")
     if page.problems:
-        live.console.print(f"    log: {folder / 'work' / task.name}.log", markup=False)
+        say(live.console, f"    log: {folder / 'work' / task.name}.log")
     return not found

@@ -1,13 +1,15 @@
 """A training run in two charts: what `ponderttt train-policy` wrote, as pictures and as pages."""
 
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
+from ponderttt.checks import shown
 from ponderttt.errors import InputError
+from ponderttt.parsing import read_json
 from ponderttt.report.display import renderer
 from ponderttt.storage import writable_folder
 
@@ -31,15 +33,47 @@ def save(results_file: Path, output_dir: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        assert results["seeds"] and results["actions"] and results["config"]
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(
-            f"{path} is no result of a training run ({type(error).__name__}): expected the "
-            "results.json that ponderttt train-policy wrote"
-        ) from error
+    """What `path` says, whose every part that is drawn has been looked at."""
+    expected = "the results.json that ponderttt train-policy wrote"
+    results = read_json(path, expected)
+    if wrong := _wrong(results):
+        raise InputError(f"{path} is no result of a training run: {wrong}; expected {expected}")
     return results
+
+
+def _wrong(results: Any) -> str | None:
+    """What keeps `results` from being drawn."""
+    if not isinstance(results, dict):
+        return f"it holds {shown(results)}"
+    config, names, seeds = (results.get(key) for key in ("config", "actions", "seeds"))
+    if not isinstance(config, dict) or not _is_number(config.get("budget")):
+        return "config has no budget"
+    if not isinstance(names, list) or not names or not all(isinstance(x, str) for x in names):
+        return f"actions is {shown(names)}, not names"
+    if not isinstance(seeds, dict) or not seeds:
+        return f"seeds is {shown(seeds)}, not histories"
+    for seed, history in seeds.items():
+        rows = history.get("reward") if isinstance(history, dict) else None
+        if not isinstance(rows, list) or not rows:
+            return f"seed {shown(seed)} has no rewards"
+        for name in PANELS:
+            if not _are_numbers(history.get(name), len(rows)):
+                return f"{name} of seed {shown(seed)} is not {len(rows)} numbers"
+        mix = history.get("action_mix")
+        if not isinstance(mix, list) or len(mix) != len(rows):
+            return f"action_mix of seed {shown(seed)} is not {len(rows)} rows"
+        if not all(_are_numbers(row, len(names)) for row in mix):
+            return f"action_mix of seed {shown(seed)} has rows of other than {len(names)} numbers"
+    return None
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    """NaN and infinity are: a chart leaves them out. What no float holds is not."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)
 
 
 def history(results: dict[str, Any]) -> alt.ConcatChart:
