@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ponderttt import progress
 from ponderttt.progress import ticker, track
 
 
@@ -11,6 +12,7 @@ from ponderttt.progress import ticker, track
 def progress_file(tmp_path, monkeypatch):
     path = tmp_path / "progress.json"
     monkeypatch.setenv("PONDERTTT_PROGRESS", str(path))
+    monkeypatch.setattr(progress, "SECONDS_APART", 0)
     return lambda: json.loads(path.read_text())
 
 
@@ -19,6 +21,13 @@ def test_a_loop_tells_how_many_items_are_done(progress_file):
         assert item == "abc"[i]
         assert progress_file() == {"label": "letters", "done": i, "total": 3}
     assert progress_file()["done"] == 3
+
+
+def test_many_items_are_not_as_many_files(progress_file, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_APART", 60)
+    for _ in track(range(5), "steps", 5):
+        assert progress_file()["done"] == 0
+    assert progress_file()["done"] == 5
 
 
 def test_a_callback_tells_the_same_and_a_call_too_many_does_no_harm(progress_file):

@@ -200,7 +200,7 @@ def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
         with alone_in(stem.parent, wait_seconds=-1, lock=stem.name + ".lock"):
             if not manifest.exists():
                 _prepare(name, source, versions, arrow, manifest)
-        note(manifest, None)
+                note(manifest, None)
     record, origin = _verified(arrow, manifest)
     note(manifest, origin)
     return arrow, record
