@@ -39,7 +39,7 @@ def saved(tmp_path):
     save(tmp_path / "model.safetensors", tensors)
     config = dict(
         model_type="llama", vocab_size=257, hidden_size=8, intermediate_size=8,
-        num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=128,
+        num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=128, rms_norm_eps=1e-6,
         tie_word_embeddings=True,
     )  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
