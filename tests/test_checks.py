@@ -214,3 +214,43 @@ def test_no_configuration_looks_at_the_machine(monkeypatch):
         monkeypatch.setattr(jax, name, refuse)
     for kind in CONFIGURATIONS.values():
         kind(**_arguments(kind))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("1e1", "units is '1e1': expected a whole number of 1 or more; write 10"),
+        (10.0, "units is 10.0: expected a whole number of 1 or more; write 10"),
+        ("x", "units is 'x': expected a whole number of 1 or more"),
+        (1.5, "units is 1.5: expected a whole number of 1 or more"),
+        (2**31, "units is 2147483648: expected 1 to 2147483647"),
+        (10**400, "expected 1 to 2147483647"),
+        ([[[[[[[[[1]]]]]]]]], "units is [[[[[[[...]]]]]]]: expected a whole number"),
+    ],
+)
+def test_a_number_of_another_type_is_told_how_to_be_written(value, said):
+    @dataclasses.dataclass(frozen=True)
+    class Sizes:
+        units: Count = 1
+
+        def __post_init__(self):
+            check(self)
+
+    with pytest.raises(InputError) as error:
+        Sizes(value)
+    assert said in str(error.value) and len(str(error.value)) < 200
+
+
+def test_a_path_is_one_a_user_may_write(monkeypatch, tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Places:
+        folder: Path | None = None
+
+        def __post_init__(self):
+            check(self)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Places("~/x").folder == tmp_path / "x"
+    for text, said in (("", "folder is empty"), ("a\0b", "folder is .* cannot be a path")):
+        with pytest.raises(InputError, match=said):
+            Places(text)
