@@ -5,9 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.checkpoints import halves, save, shard
+from support.faults import examples
 
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.families import FAMILIES
@@ -16,9 +17,8 @@ from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.parameters import param_shapes
 from ponderttt.models.decoder.weights import read_config
 
-SOME = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+pytestmark = pytest.mark.faults
+SOME = examples(full=600, sample=60)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     SCALARS,
