@@ -78,6 +78,15 @@ def _check_modes(jax: Any) -> None:
     for name, reason in _HARMFUL.items():
         if getattr(jax.config, name.lower()):
             raise InputError(f"{name} is set: {reason}; unset it")
+    guard = os.environ.get("JAX_TRANSFER_GUARD", "")
+    if guard.startswith("disallow"):
+        raise InputError(f"JAX_TRANSFER_GUARD is {guard!r}: arrays could not be moved; unset it")
+    drawn = (jax.config.jax_default_prng_impl, jax.config.jax_threefry_partitionable)
+    if drawn != ("threefry2x32", True):
+        raise InputError(
+            "JAX_DEFAULT_PRNG_IMPL or JAX_THREEFRY_PARTITIONABLE is set: a seed would draw other "
+            "numbers; unset it"
+        )
 
 
 def _absent(device: Device | None, error: Exception) -> str:

@@ -22,6 +22,8 @@ REFUSED = {
     "no truth value": ({"JAX_ENABLE_X64": "perhaps"}, "JAX does not start: .*JAX_ENABLE_X64"),
     "NaN is an error": ({"JAX_DEBUG_NANS": "True"}, "JAX_DEBUG_NANS is set: .*; unset it"),
     "infinity is an error": ({"JAX_DEBUG_INFS": "True"}, "JAX_DEBUG_INFS is set: .*; unset it"),
+    "no transfers": ({"JAX_TRANSFER_GUARD": "disallow"}, "JAX_TRANSFER_GUARD is .*; unset it"),
+    "other draws": ({"JAX_DEFAULT_PRNG_IMPL": "rbg"}, "a seed would draw other numbers; unset it"),
     "an unknown flag of XLA's": (
         {"XLA_FLAGS": "--xla_no_such_flag=1"}, "XLA does not start with XLA_FLAGS='--xla_no_such"),
 }  # fmt: skip
