@@ -8,9 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ponderttt.data.text import printable
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.config import DecoderConfig
-from ponderttt.models.decoder.files import Tensor, printable
+from ponderttt.models.decoder.files import Tensor
 from ponderttt.models.decoder.parameters import param_shapes
 
 

@@ -1,6 +1,5 @@
 """A saved model's files: which of a folder's are its weights, and the tensors in them."""
 
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ponderttt.data.text import printable
 from ponderttt.errors import InputError
+from ponderttt.parsing import read_json
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 MODEL_FILES = (CONFIG, WEIGHTS, INDEX, "model-*.safetensors")
@@ -24,11 +25,6 @@ class Tensor(NamedTuple):
 
     name: str
     read: Callable[[], np.ndarray]
-
-
-def printable(name: str) -> str:
-    """`name` as it is, or escaped where it would not be one line of text."""
-    return name if name.isprintable() else repr(name)
 
 
 def _said(error: Exception) -> str:
@@ -65,7 +61,7 @@ _SHARD = re.compile(r"model-(?P<number>\d+)(?:-of-(?P<total>\d+))?\.safetensors"
 
 def _indexed(folder: Path) -> dict[Path, set[str]]:
     index = folder / INDEX
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_mapping(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{index} has no weight_map of tensors and files; fetch it again")
     files: dict[Path, set[str]] = {}
@@ -130,19 +126,10 @@ def _values(opened: Any, file: Path, name: str) -> np.ndarray:
     return np.asarray(opened.get_tensor(name)).astype(np.float32)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """What a JSON file says; one that is absent, damaged or no mapping is an `InputError`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; expected a folder of a saved model") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {_said(error)}); fetch it again"
-        ) from error
+    expected = f"the {path.name} of a folder that save_pretrained wrote; fetch it again"
+    content = read_json(path, expected)
     if not isinstance(content, dict):
-        raise InputError(
-            f"{path} cannot be read: it holds a {type(content).__name__}, expected a mapping "
-            "{...} as save_pretrained writes it"
-        )
+        raise InputError(f"{path} holds a {type(content).__name__}: expected {expected}")
     return content

@@ -15,7 +15,7 @@ from ponderttt.models.decoder.families.config_file import check_no_code
 from ponderttt.models.decoder.files import (
     CONFIG,
     MODEL_FILES,
-    read_json,
+    read_mapping,
     read_tensors,
     weight_files,
 )
@@ -80,7 +80,7 @@ def from_folder(folder: Path, *, tokenizer_name: str) -> Weights:
 def read_config(path: Path) -> DecoderConfig:
     """A `config.json` of Hugging Face; what the decoder cannot do is an `InputError`."""
     known = " or ".join(FAMILIES)
-    raw = read_json(path)
+    raw = read_mapping(path)
     kind = raw.get("model_type")
     try:
         check_no_code(raw)

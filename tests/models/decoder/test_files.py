@@ -90,7 +90,7 @@ def test_any_index_is_read_or_refused(tmp_path, said):
 
 def test_a_deep_configuration_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
-    with pytest.raises(InputError, match="config.json cannot be read"):
+    with pytest.raises(InputError, match="config.json is nested too deeply"):
         TransformerLM.from_pretrained(tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_a_pointer_in_place_of_weights_is_named(tmp_path):
 def test_a_name_that_is_no_line_is_escaped(tmp_path):
     save(tmp_path / WEIGHTS, {"a\nb": np.zeros(2, np.float32)})
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(InputError, match=r"tensor 'a\\nb' is of no known kind"):
+    with pytest.raises(InputError, match=r"tensor a\\nb is of no known kind"):
         TransformerLM.from_pretrained(tmp_path)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from ponderttt.checks import shown
+from ponderttt.data.text import printable
 from ponderttt.errors import InputError
-from ponderttt.models.decoder.files import printable
 
 Keys = TypeVar("Keys")
 
@@ -91,8 +92,8 @@ def read_keys(
             _check_only(key, value, (only or {})[key])
         elif key not in known and key not in harmless and key not in CODE:
             raise InputError(
-                f"{printable(key)} is {_shown(value)}, a key that no model of this family is known "
-                "to have: it may change what is computed; remove it if it does not"
+                f"{printable(key)} is {shown(value, 60)}, a key that no model of this family is "
+                "known to have: it may change what is computed; remove it if it does not"
             )
     return kind(**values)
 
@@ -100,11 +101,6 @@ def read_keys(
 def _check_only(key: str, value: Any, computed: tuple) -> None:
     if not any(type(value) is type(each) and value == each for each in computed):
         raise InputError(
-            f"{key} is {_shown(value)}, which is not supported: expected {computed[0]!r}; "
+            f"{key} is {shown(value, 60)}, which is not supported: expected {computed[0]!r}; "
             "use a model without it"
         )
-
-
-def _shown(value: Any) -> str:
-    shown = " ".join(repr(value).split())
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
