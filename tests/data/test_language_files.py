@@ -157,6 +157,7 @@ class Hub:
 
 def unreachable(monkeypatch):
     import huggingface_hub
+    import transformers  # noqa: F401  (it reads the hub's names when it is first imported)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(ConnectionError("no route")))
 

@@ -40,6 +40,7 @@ def test_the_same_seeds_twice_give_the_same_files_and_pictures(
 ):
     told = []
     monkeypatch.setenv("PONDERTTT_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setattr(progress, "SECONDS_APART", 0)
     monkeypatch.setattr(progress, "write_text", lambda _, text: told.append(json.loads(text)))
     first = train_policy.run(config)
     rollouts = [each["done"] for each in told if each["label"] == "rollouts"]
