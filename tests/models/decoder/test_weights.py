@@ -130,14 +130,12 @@ def test_a_folder_without_weights_or_config(saved):
     with pytest.raises(InputError, match="no .*safetensors file"):
         TransformerLM.from_pretrained(saved)
     (saved / "config.json").write_text("{")
-    with pytest.raises(
-        InputError, match="config.json is not valid JSON.*: expected the config.json of a"
-    ):
+    with pytest.raises(InputError, match="config.json is not valid JSON.*: expected the config"):
         TransformerLM.from_pretrained(saved)
     (saved / "config.json").unlink()
     with pytest.raises(
         InputError,
-        match="cannot read .*config.json: No such file.*; expected the config.json of a folder",
+        match="cannot read .*config.json: No such file.*; expected",
     ):
         TransformerLM.from_pretrained(saved)
 
