@@ -81,6 +81,12 @@ def shown(value: Any, most: int = 80) -> str:
     return said if len(said) <= most else said[: most - 1] + "…"
 
 
+def said(error: object, most: int = 160) -> str:
+    """What an error says, as a message takes it up: one line, and not a long one."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
 def check(config: Any) -> None:
     """Every field holds what its type says, or an `InputError` says which does not.
 
@@ -181,7 +187,9 @@ def _fit_other(value: Any, kind: Any, place: _Place) -> Any:
         return as_path(value, place.name)
     if not isinstance(kind, type):
         raise TypeError(f"{place.name}: {kind} is no type of a configuration's field")
-    if not isinstance(value, kind) or value == "":
+    if value == "":
+        raise InputError(f"{place.name} is empty: expected a name; was a variable not set?")
+    if not isinstance(value, kind):
         words = {str: "a name", bool: "True or False", Path: "a path"}
         raise place.error(value, f"expected {words.get(kind, f'a {kind.__name__}')}")
     return value

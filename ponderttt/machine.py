@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ponderttt.checks import shown
+from ponderttt.checks import said, shown
 from ponderttt.errors import InputError
 
 Device = Literal["cpu", "cuda"]
@@ -38,7 +38,7 @@ def check_machine(device: Device | None = None, *, probe: bool = True) -> None:
     try:
         import jax
     except ValueError as error:  # of a variable of its own that it cannot read
-        raise InputError(f"JAX does not start: {_line(error)}; correct or unset it") from error
+        raise InputError(f"JAX does not start: {said(error)}; correct or unset it") from error
     _check_modes(jax)
     try:
         found = jax.devices(device)
@@ -61,17 +61,17 @@ def _probe(variables: tuple[tuple[str, str], ...]) -> None:
         env=environment | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
     )  # fmt: skip
-    said = done.stderr.strip().splitlines() or ["it ended without a word"]
-    complaint = next((line for line in said if "XLA_FLAGS" in line), None)
+    lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+    complaint = next((line for line in lines if "XLA_FLAGS" in line), None)
     if complaint or done.returncode < 0:  # XLA ends the process at a flag that it does not know
         flags = environment.get("XLA_FLAGS", "")
-        reason = (complaint or said[-1]).rpartition("] ")[2]
+        reason = (complaint or lines[-1]).rpartition("] ")[2]
         raise InputError(
-            f"XLA does not start with XLA_FLAGS={shown(flags)} ({_line(reason)}): expected flags "
+            f"XLA does not start with XLA_FLAGS={shown(flags)} ({said(reason)}): expected flags "
             "that it knows; correct or unset it"
         )
     if done.returncode:
-        raise InputError(said[-1])
+        raise InputError(lines[-1])
 
 
 def _check_modes(jax: Any) -> None:
@@ -81,12 +81,11 @@ def _check_modes(jax: Any) -> None:
     guard = os.environ.get("JAX_TRANSFER_GUARD", "")
     if guard.startswith("disallow"):
         raise InputError(f"JAX_TRANSFER_GUARD is {guard!r}: arrays could not be moved; unset it")
-    drawn = (jax.config.jax_default_prng_impl, jax.config.jax_threefry_partitionable)
-    if drawn != ("threefry2x32", True):
-        raise InputError(
-            "JAX_DEFAULT_PRNG_IMPL or JAX_THREEFRY_PARTITIONABLE is set: a seed would draw other "
-            "numbers; unset it"
-        )
+    drawing = {"jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionable": True,
+               "jax_random_seed_offset": 0}  # fmt: skip
+    for name, usual in drawing.items():
+        if getattr(jax.config, name) != usual:
+            raise InputError(f"{name.upper()} is set: a seed would draw other numbers; unset it")
 
 
 def _absent(device: Device | None, error: Exception) -> str:
@@ -95,15 +94,10 @@ def _absent(device: Device | None, error: Exception) -> str:
     asked = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
     if asked:
         return (
-            f"JAX_PLATFORMS is {asked!r}, which JAX does not find here ({_line(error)}): expected "
+            f"JAX_PLATFORMS is {asked!r}, which JAX does not find here ({said(error)}): expected "
             "cpu, or cuda with a GPU and the extra cuda12; unset it"
         )
-    return f"JAX finds no device ({_line(error)}): expected a CPU or a GPU; see jax.devices()"
-
-
-def _line(error: object, most: int = 160) -> str:
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= most else said[: most - 1] + "…"
+    return f"JAX finds no device ({said(error)}): expected a CPU or a GPU; see jax.devices()"
 
 
 def speak_plainly() -> None:
@@ -142,12 +136,12 @@ def explain(error: Exception) -> str | None:
     """One line on what kept a package from being imported, where that is the user's machine."""
     named = re.search(r"\bJAX_[A-Z0-9_]+\b", str(error))
     if isinstance(error, ValueError) and named and named[0] in os.environ:
-        return f"JAX does not start: {_line(error)}; correct or unset it"
+        return f"JAX does not start: {said(error)}; correct or unset it"
     if isinstance(error, ImportError | AttributeError):
         for name, file in _shadows():
             return (
                 f"{file} stands in for the package {name!r}, which cannot be imported "
-                f"({_line(error)}): rename it, or take its folder out of PYTHONPATH"
+                f"({said(error)}): rename it, or take its folder out of PYTHONPATH"
             )
     return None
 

@@ -5,12 +5,13 @@ twice: the parsers would keep the last and say nothing.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ponderttt.checks import shown
+from ponderttt.checks import said, shown
 from ponderttt.errors import InputError
 
 MOST_BYTES = 2**28
@@ -56,8 +57,8 @@ def read_yaml(path: Path | str, expected: str) -> dict[str, Any]:
         raise InputError(f"{path} is nested too deeply: expected {expected}") from error
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
         # PyYAML meets `!!int ""` or a 13th month with whatever Python raises.
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is not valid YAML ({said}): expected {expected}") from error
+        reason = f"{path} is not valid YAML ({said(error)})"
+        raise InputError(f"{reason}: expected {expected}") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -89,6 +90,15 @@ class _Loader(yaml.SafeLoader):
             event = self.peek_event()
             raise yaml.YAMLError(f"line {event.start_mark.line + 1}: *{event.anchor}, a reference")
         return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: Any) -> Any:
+        number = str(node.tag).endswith((":int", ":float"))
+        if number and (":" in node.value or re.fullmatch(r"[-+]?0[\d_]+", node.value)):
+            where = f"line {node.start_mark.line + 1}"
+            raise yaml.YAMLError(
+                f"{where}: {node.value} is a number to base 8 or 60 to YAML; write it to base 10"
+            )
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         seen: set[str] = set()

@@ -119,3 +119,14 @@ def test_what_yaml_and_json_write_is_read_back(tmp_path, value):
         return
     path.write_text(yaml.safe_dump(value, allow_unicode=False))
     assert repr(read_yaml(path, EXPECTED)) == repr(safe)
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "-1:30.5", "0_7"])
+def test_numbers_to_other_bases_are_refused(tmp_path, number):
+    file = tmp_path / "p.yaml"
+    file.write_text(f"seed: {number}\n")
+    with pytest.raises(InputError, match="is a number to base 8 or 60 to YAML"):
+        read_yaml(file, "a mapping")
+    for usual in ("0", "10", "0.5", "-3", "1.0e-3", "'010'"):
+        file.write_text(f"seed: {usual}\n")
+        read_yaml(file, "a mapping")

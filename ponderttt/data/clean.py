@@ -112,14 +112,14 @@ def _cleaned(
     except NotText as reason:
         return None, str(reason)
     code = item.language not in NO_COMMENTS
-    if code and _says(_GENERATED, _GENERATED_WORDS, item.text[:_HEAD]):
+    if code and not own and _says(_GENERATED, _GENERATED_WORDS, item.text[:_HEAD]):
         return None, "generated"
     if code and not own and _DECLARED_COPY in item.text:
         return None, "copy by its own account"
     item = item._replace(text=strip_licence(item.text, item.language))
     if len(item.text) < min_characters:
         return None, f"under {min_characters} characters"
-    if code and _is_table(item.text):
+    if code and (_has_few_letters(item.text) if own else _is_table(item.text)):
         return None, "data, not code"
     if item.language == "text" and _has_few_letters(item.text):
         return None, "data, not text"

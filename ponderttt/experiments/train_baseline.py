@@ -42,7 +42,7 @@ def run(config: TrainBaselineConfig) -> dict:
     from ponderttt.experiments.baselines.chunks import plan_chunks, read_chunks
     from ponderttt.training.finite import NotFinite
 
-    folder, said = config.open_folder(config.action), config.show_source()
+    folder, said = config.open_folder(config.action), config.show_source(config.split)
     lm = config.load()
     plan = plan_chunks(
         lm, config.text, split=config.split, chunks=config.num_chunks, size=config.chunk_size,

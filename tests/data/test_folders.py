@@ -81,6 +81,30 @@ def test_what_is_beside_split_folders_is_counted(root):
     assert dropped(root) == {"beside the split folders": 2}
 
 
+def test_splits_are_found_wherever_they_stand_side_by_side(root):
+    write(
+        root, "README.md", "data/train/a.txt", "data/test/b.txt", "de/train/c.txt", "de/dev/d.txt"
+    )
+    assert rows(root) == {
+        "data/train/a.txt": "train", "data/test/b.txt": "test", "de/train/c.txt": "train",
+        "de/dev/d.txt": "validation",
+    }  # fmt: skip
+    assert dropped(root) == {"beside the split folders": 1}
+
+
+def test_a_project_with_folders_of_such_names_is_read_whole():
+    project = [f"src/{i:02d}.py" for i in range(30)]
+    assert own_splits([*project, "train/loop.py", "test/test_a.py"])[0] is None
+
+
+@pytest.mark.parametrize(
+    "names", [["train.txt", "validation.txt"], ["train-00000-of-00002.txt", "val_01.txt"]]
+)
+def test_a_file_beside_files_that_are_splits_is_not_read_as_one(root, names):
+    write(root, "README.md", *names)
+    assert list(rows(root).values()) == ["train", "validation"]
+
+
 def test_files_named_as_splits_are_the_splits(root):
     write(root, "wiki.train.tokens", "wiki.valid.tokens", "test.txt")
     assert list(rows(root).values()) == ["test", "train", "validation"]

@@ -38,7 +38,7 @@ def plan_chunks(
     tokenizer = get_tokenizer(lm.tokenizer_name)
     texts = CodeDataset(tokenizer, split, size * most, source=source, seed=seed)
     if not len(texts):
-        raise no_text(texts)
+        raise no_text(texts.source, split, texts.record)
     longest, held = 0, list[int]()
     for ids in texts:
         longest = max(longest, len(ids))

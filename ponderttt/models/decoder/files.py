@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ponderttt.checks import said
 from ponderttt.data.text import printable
 from ponderttt.errors import InputError
 from ponderttt.parsing import read_json
@@ -27,10 +29,6 @@ class Tensor(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
-
-
 def weight_files(folder: Path) -> dict[Path, set[str]]:
     """The files with a saved model's weights, and which tensors its index promises in each.
 
@@ -47,6 +45,13 @@ def weight_files(folder: Path) -> dict[Path, set[str]]:
     numbers = {int(shard["number"]) for shard in shards}
     totals = {shard["total"] for shard in shards}
     if len(totals) == 1 and len(numbers) == len(shards):
+        total = totals.pop()
+        if total and len(shards) < int(total):
+            absent = next(number for number in count(1) if number not in numbers)
+            raise InputError(
+                f"{folder} has {len(shards)} of {total} shards: number {absent} is not there; "
+                "fetch that file as well"
+            )
         return {folder / shard.string: set() for shard in shards}
     shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
     raise InputError(
@@ -108,7 +113,7 @@ def _opened(file: Path) -> Any:
         return safe_open(file, framework="numpy")
     except SafetensorError as error:
         raise InputError(
-            f"{file} is damaged or cut short ({_said(error)}); fetch or write it again"
+            f"{file} is damaged or cut short ({said(error)}); fetch or write it again"
         ) from error
     except OSError as error:
         raise InputError(
@@ -123,7 +128,8 @@ def _values(opened: Any, file: Path, name: str) -> np.ndarray:
             f"{file}: tensor {printable(name)} is of type {kind}, expected {', '.join(FLOATS)}; "
             "quantised weights are not read, save the model in bfloat16 or float32"
         )
-    return np.asarray(opened.get_tensor(name)).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite as float32: refused where it is used
+        return np.asarray(opened.get_tensor(name)).astype(np.float32)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

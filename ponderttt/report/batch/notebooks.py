@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 
-from ponderttt.checks import shown
+from ponderttt.checks import said, shown
 from ponderttt.errors import InputError
 from ponderttt.parsing import read_text, read_yaml
 from ponderttt.storage import ROOT
@@ -98,8 +98,8 @@ def read(notebook: Path) -> nbformat.NotebookNode:
             _ = cell.cell_type != "code" or (cell.outputs, cell.execution_count)
         return found
     except Exception as error:  # nbformat raises whatever the missing part makes it
-        said = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(f"{notebook} is no notebook ({said}): expected {expected}") from error
+        reason = f"{notebook} is no notebook ({said(error)})"
+        raise InputError(f"{reason}: expected {expected}") from error
 
 
 def tagged_cell(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookNode | None:

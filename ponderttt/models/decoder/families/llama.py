@@ -126,7 +126,10 @@ def rope_base(keys: Keys) -> float:
             require(kind == "default", f"{name}: rope_type {kind!r} is not supported: "
                     "expected 'default'; use a model whose positions are not scaled")  # fmt: skip
         try:
-            found = read_keys(RopeKeys, beside | inside, harmless=frozenset(types))
+            found = read_keys(
+                RopeKeys, beside | inside, only={"factor": (1.0, 1)},
+                harmless=frozenset({*types, "original_max_position_embeddings"}),
+            )  # fmt: skip
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
         stated[name] = found.rope_theta
