@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ponderttt.data import CodeDataset, get_tokenizer
-from ponderttt.data.documents import no_text
+from ponderttt.data import CodeDataset
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
@@ -18,11 +17,10 @@ from ponderttt.training.finite import check_finite
 
 
 class Plan(NamedTuple):
-    """How many chunks are read, how many of a document, and the record of the source."""
+    """How many chunks are read, and how many of a document."""
 
     chunks: int
     per_document: int
-    record: dict
 
 
 def plan_chunks(
@@ -35,16 +33,14 @@ def plan_chunks(
     are read. A source without one whole chunk is an `InputError`.
     """
     most = min(chunks, per_document)
-    tokenizer = get_tokenizer(lm.tokenizer_name)
-    texts = CodeDataset(tokenizer, split, size * most, source=source, seed=seed)
-    if not len(texts):
-        raise no_text(texts.source, split, texts.record)
-    longest, held = 0, list[int]()
+    texts = CodeDataset(lm.load_tokenizer(), split, size * most, source=source, seed=seed)
+    longest, whole, held = 0, 0, list[int]()
     for ids in texts:
         longest = max(longest, len(ids))
         held.append(len(ids) // size)
-        if held.count(most) * most >= chunks:
-            return Plan(chunks, most, texts.record)
+        whole += held[-1] == most
+        if whole * most >= chunks:
+            return Plan(chunks, most)
     if not any(held):
         raise InputError(
             f"the longest of the {len(texts)} {split} documents of {texts.source!r} has {longest} "
@@ -52,7 +48,7 @@ def plan_chunks(
         )
     together = partial(_together, np.asarray(held), chunks)
     units = max(range(1, most + 1), key=lambda each: (together(each), each))
-    return Plan(together(units), units, texts.record)
+    return Plan(together(units), units)
 
 
 def _together(held: np.ndarray, chunks: int, each: int) -> int:

@@ -82,7 +82,6 @@ def read_keys(
     """
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
-    check_no_code(raw)
     for key, value in raw.items():
         if name := (spelled or {}).get(key):
             if name in raw and raw[name] != value:
