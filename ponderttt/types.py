@@ -75,13 +75,16 @@ CHUNK_ACTIONS = ActionSpace(
 class Documents(NamedTuple):
     """Documents cut into units: `tokens` are the targets, each predicted from those before it.
 
-    `mask` is False on padding (only ever at a document's end); `bos` is the token that stands
-    before the first one and is itself never scored.
+    A document is one file, or the files of a repository one after another: `starts` is True at
+    units that begin a file (None: the first unit alone), and no unit holds tokens of two. `mask` is
+    False on padding (only ever at a file's end); `bos` is the token that stands before the first
+    one of a file and is itself never scored.
     """
 
     tokens: Int[Array, "B N U"]
     mask: Bool[Array, "B N U"]
     bos: Int[Array, ""]
+    starts: Bool[Array, "B N"] | None = None
 
     @property
     def inputs(self) -> Int[Array | np.ndarray, "B N U"]:
@@ -91,11 +94,38 @@ class Documents(NamedTuple):
         xp = np if isinstance(self.tokens, np.ndarray) else jnp
         flat = self.tokens.reshape(b, n * u)
         first = xp.full((b, 1), self.bos, flat.dtype)
-        return xp.concatenate([first, flat[:, :-1]], axis=1).reshape(b, n, u)
+        shifted = xp.concatenate([first, flat[:, :-1]], axis=1).reshape(b, n, u)
+        if self.starts is None:
+            return shifted
+        begins = xp.asarray(self.starts)[:, :, None] & (np.arange(u) == 0)[None, None]
+        return xp.where(begins, xp.asarray(self.bos, shifted.dtype), shifted)
+
+    @property
+    def places(self) -> Int[np.ndarray, "B N"]:
+        """How many units of its own file come before each unit."""
+        numbers = np.broadcast_to(np.arange(self.tokens.shape[1]), self.tokens.shape[:2])
+        if self.starts is None:
+            return np.array(numbers)
+        begun = np.where(np.asarray(self.starts), numbers, 0)
+        return numbers - np.maximum.accumulate(begun, axis=1)
 
     def select(self, index) -> "Documents":
         """The documents at `index` (a slice or an integer array along B)."""
-        return Documents(self.tokens[index], self.mask[index], self.bos)
+        starts = None if self.starts is None else self.starts[index]
+        return Documents(self.tokens[index], self.mask[index], self.bos, starts)
+
+    def regroup(self, unit: int) -> "Documents":
+        """The same tokens in units of `unit`, which has to divide the units that they are in."""
+        b, n, u = self.tokens.shape
+        if unit < 1 or u % unit:
+            raise InputError(f"a unit of {unit} tokens does not divide units of {u} tokens")
+        starts = None
+        if self.starts is not None:
+            begins = (np.arange(u // unit) == 0)[None, None]
+            starts = (np.asarray(self.starts)[:, :, None] & begins).reshape(b, -1)
+        shape = (b, n * (u // unit), unit)
+        tokens, mask = self.tokens.reshape(shape), self.mask.reshape(shape)
+        return Documents(tokens, mask, self.bos, starts)  # type: ignore[arg-type]
 
 
 class Observation(NamedTuple):
