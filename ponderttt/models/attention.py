@@ -42,43 +42,15 @@ def _weights(q, k):
     return jax.nn.softmax(scores, axis=-1)
 
 
-def attention_summary(
-    q: Float[Array, "B T G R d"], k: Float[Array, "B T G d"]
-) -> Float[Array, "B T 4"]:
-    """Four numbers of each query's weights over the keys up to its own position, all in [0, 1].
-
-    Mean over heads of their entropy / ln T, its standard deviation over heads, the mean largest
-    weight, and the share of the visible keys whose weight is below 1/T.
-    """
-    t = q.shape[1]
-    rows = []
-    for start in range(0, t, QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, t)
-        weights = _weights(q[:, start:stop], k[:, :stop])  # B G R Q K
-        entropy = jnp.sum(jax.scipy.special.entr(weights), axis=-1) / max(np.log(t), 1.0)
-        visible = np.arange(start + 1, stop + 1, dtype=np.float32)
-        small = jnp.sum((weights > 0) & (weights < 1 / t), axis=-1, dtype=jnp.float32)
-        heads = (1, 2)
-        rows.append(
-            jnp.stack(
-                [
-                    jnp.mean(entropy, axis=heads),
-                    jnp.std(entropy, axis=heads),
-                    jnp.mean(jnp.max(weights, axis=-1), axis=heads),
-                    jnp.mean(small / visible[None, None, None], axis=heads),
-                ],
-                axis=-1,
-            )
-        )
-    return jnp.concatenate(rows, axis=1)
-
-
 def rotary_angles(config: DecoderConfig, length: int) -> Float[Array, "T half"] | None:
-    """Angle of each rotated pair at positions 0 .. length - 1; None without rotary positions."""
+    """Angle of each rotated pair at positions 0 .. length - 1; None without rotary positions.
+
+    Whole turns are taken off in float64: far positions are as exact as near ones.
+    """
     if not config.rotary_dim:
         return None
     frequency = config.rope_base ** (-np.arange(0, config.rotary_dim, 2) / config.rotary_dim)
-    return jnp.asarray(np.outer(np.arange(length), frequency), jnp.float32)
+    return jnp.asarray(np.outer(np.arange(length), frequency) % (2 * np.pi), jnp.float32)
 
 
 def rotate(x: Float[Array, "B T *heads d"], angles: Float[Array, "T *ones half"]) -> jax.Array:

@@ -1,20 +1,22 @@
 """The frozen base's states, computed once per document and kept in the cache."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
 from ponderttt.errors import InputError
+from ponderttt.models.attention import rotary_angles
+from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.types import Documents
 
-_TOKENS_PER_CALL = 1024
-"""A forward call reads about so many tokens: enough to keep the matrix products busy."""
+_SUMMARY = 4
 
 
 class States(NamedTuple):
@@ -22,10 +24,7 @@ class States(NamedTuple):
 
     hidden: Float[np.ndarray, "N U D"]
     attention: Float[np.ndarray, "N U 4"]
-    """The last block's, as `attention_summary` has it."""
-
-
-_SUMMARY = 4
+    """The last block's, as `windowed_summary` has it."""
 
 
 class Encoded(NamedTuple):
@@ -41,53 +40,50 @@ class Encoded(NamedTuple):
 
 
 def hidden_states(
-    lm: TransformerLM, documents: Documents, *, chunk: int, suffix_blocks: int = 0
+    lm: TransformerLM, documents: Documents, *, window: Window, suffix_blocks: int = 0
 ) -> Float[np.ndarray, "B N U D"]:
     """What the head reads (or, with `suffix_blocks` > 0, what enters those last blocks).
 
-    `documents.inputs` is read in chunks of `chunk` tokens that do not see each other, positions
-    counted from 0 in each; so the state at (n, u) depends on tokens before (n, u) only. Chunks
-    that are all padding are not run, and their states are 0. A `chunk` that is not a multiple of
-    the unit is an `InputError`.
+    A file's units are read one after another, each behind the keys and values of up to `window`
+    tokens; so the state at (n, u) depends on tokens before (n, u) only, and memory is linear in the
+    length. Models with learned positions read a file that is longer than an overlapping window
+    anew for each unit, at positions that end with it.
     """
-    _check_chunk(documents, chunk)
-
-    def forward(tokens):
-        if suffix_blocks:
-            return lm.prefix_states(tokens, suffix_blocks=suffix_blocks)
-        return lm.hidden_states(tokens)
-
-    return np.stack([_read(d, chunk, lm.config.width, forward) for d in _each(documents)])
+    lm.check_suffix(suffix_blocks)
+    states = [_read(lm, d, window, suffix_blocks, False) for d in _each(documents)]
+    return np.stack(states)
 
 
-def cached_states(lm: TransformerLM, documents: Documents, *, chunk: int) -> list[States]:
+def cached_states(
+    lm: TransformerLM,
+    documents: Documents,
+    *,
+    window: Window,
+    suffix_blocks: int = 0,
+    summarise: bool = True,
+) -> list[States]:
     """`hidden_states` and the attention beside them, one file per document, computed if absent.
 
-    A damaged file is an `InputError`. A killed run goes on at the document it was at.
+    The attention is there (`summarise`) for whole states only. A damaged file is an `InputError`.
+    A killed run goes on at the document it was at.
     """
-    _check_chunk(documents, chunk)
-    width = lm.config.width + _SUMMARY
-
-    def forward(tokens):
-        entering = lm.prefix_states(tokens, suffix_blocks=1)
-        last = lm.suffix_states(entering, suffix_blocks=1)
-        return np.concatenate([last, lm.last_attention(entering)], axis=-1)
-
+    lm.check_suffix(suffix_blocks)
+    summarise = summarise and not suffix_blocks
+    width = lm.config.width
     states = []
     for document in _each(documents):
 
         def compute(document=document) -> Arrays:
-            return {"states": _read(document, chunk, width, forward)}
+            return {"states": _read(lm, document, window, suffix_blocks, summarise)}
 
-        columns = cached("hidden", _key(lm, document, chunk), compute, mapped=True)["states"]
-        states.append(States(columns[..., :-_SUMMARY], columns[..., -_SUMMARY:]))
+        key = fingerprint(
+            code_fingerprint(__name__), lm.fingerprint, repr(window), suffix_blocks, summarise,
+            int(document.bos), np.asarray(document.tokens, np.int32),
+            np.asarray(document.mask, bool), document.places,
+        )  # fmt: skip
+        columns = cached("hidden", key, compute, mapped=True)["states"]
+        states.append(States(columns[..., :width], columns[..., width:]))
     return states
-
-
-def _check_chunk(documents: Documents, chunk: int) -> None:
-    unit = documents.tokens.shape[-1]
-    if chunk < 1 or chunk % unit:
-        raise InputError(f"unit {unit} does not divide chunk {chunk}: expected a multiple of it")
 
 
 def _each(documents: Documents) -> list[Documents]:
@@ -96,30 +92,86 @@ def _each(documents: Documents) -> list[Documents]:
 
 
 def _read(
-    document: Documents,
-    chunk: int,
-    width: int,
-    forward: Callable[[jnp.ndarray], jnp.ndarray | np.ndarray],
+    lm: TransformerLM, document: Documents, window: Window, suffix_blocks: int, summarise: bool
 ) -> Float[np.ndarray, "N U width"]:
-    """`forward` of one document's chunks: every call has the same shape, [rows, chunk]."""
-    _, n, u = document.tokens.shape
-    rows = min(max(1, _TOKENS_PER_CALL // chunk), -(-n * u // chunk))
-    blocks = -(-n * u // (rows * chunk)) * rows
-    tokens, mask = (
-        np.pad(np.asarray(x).reshape(-1), (0, blocks * chunk - n * u)).reshape(-1, rows, chunk)
-        for x in (document.inputs, document.mask)
-    )
-    states = [
-        np.asarray(forward(jnp.asarray(x))) if read.any() else None
-        for x, read in zip(tokens, mask, strict=True)
-    ]
-    empty = np.zeros((rows, chunk, width), np.float32)
-    flat = np.concatenate([empty if s is None else s for s in states]).reshape(blocks * chunk, -1)
-    return flat[: n * u].reshape(n, u, -1)
+    """The states of one document, and behind them the summary of attention."""
+    unit = document.tokens.shape[-1]
+    if window.tokens % unit:
+        raise InputError(
+            f"unit {unit} does not divide the window of {window.tokens}: expected a multiple of it"
+        )
+    tokens, places = np.asarray(document.inputs[0]), window.places(document)[0]
+    lm.check_tokens(tokens)
+    read = np.asarray(document.mask[0]).any(axis=-1)
+    states = np.asarray(
+        _stream(
+            lm, tokens, np.where(read, places, 0),
+            window=window, suffix_blocks=suffix_blocks, summarise=summarise,
+        )
+    )  # fmt: skip
+    beyond = (places + 1) * unit > window.tokens
+    if not lm.config.rotary_dim and (beyond & read).any():
+        states = np.array(states)
+        for n in np.flatnonzero(beyond & read):
+            states[n] = _ending(lm, tokens, n, window, suffix_blocks, summarise)
+    return np.where(read[:, None, None], states, 0)
 
 
-def _key(lm: TransformerLM, document: Documents, chunk: int) -> str:
-    """What the states depend on, hashed."""
-    tokens, mask = np.asarray(document.tokens, np.int32), np.asarray(document.mask, bool)
-    code, start = code_fingerprint(__name__), int(document.bos)
-    return fingerprint(code, lm.fingerprint, chunk, start, tokens, mask)
+def _ending(lm, tokens, n: int, window: Window, suffix_blocks: int, summarise: bool):
+    """The states of unit n, read in one window that ends with it."""
+    unit = tokens.shape[-1]
+    units = window.tokens // unit
+    whole = tokens[n + 1 - units : n + 1]
+    return np.asarray(
+        _stream(
+            lm, whole, np.arange(units),
+            window=window, suffix_blocks=suffix_blocks, summarise=summarise,
+        )
+    )[-1]  # fmt: skip
+
+
+@partial(jax.jit, static_argnames=("window", "suffix_blocks", "summarise"))
+def _stream(
+    lm: TransformerLM,
+    tokens: Int[Array | np.ndarray, "N U"],
+    places: Int[Array | np.ndarray, "N"],
+    *,
+    window: Window,
+    suffix_blocks: int,
+    summarise: bool,
+) -> Float[Array, "N U width"]:
+    """Unit after unit behind what was read before it in its context."""
+    decoder, layers, unit = lm.decoder, lm.config.layers, tokens.shape[1]
+    blocks = layers - suffix_blocks
+    at = contexts(lm, places, unit, window)
+
+    def read(past, n):
+        context, first = at(n)
+        h = decoder.embed(tokens[n][None], first)
+        if not summarise:
+            h, past = decoder.read_unit(h, 0, blocks, context, past)
+            out = h if suffix_blocks else decoder.final_norm(h)
+            return past, out[0]
+        lower, last = (jax.tree.map(lambda x: x[:-1], past), jax.tree.map(lambda x: x[-1:], past))
+        h, lower = decoder.read_unit(h, 0, blocks - 1, context, lower)
+        summary = decoder.last_attention(h, context, jax.tree.map(lambda x: x[0], last))
+        h, last = decoder.read_unit(h, blocks - 1, blocks, context, last)
+        past = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), lower, last)
+        return past, jnp.concatenate([decoder.final_norm(h), summary], axis=-1)[0]
+
+    return jax.lax.scan(read, lm.no_past(blocks, window, unit), jnp.arange(tokens.shape[0]))[1]
+
+
+def contexts(lm: TransformerLM, places: Int[Array | np.ndarray, "N"], unit: int, window: Window):
+    """The context of unit n and its first position, as a function of n."""
+    places = jnp.asarray(places)
+    angles = rotary_angles(lm.config, places.shape[0] * unit)
+
+    def at(n) -> tuple[Context, Int[Array, ""]]:
+        first = places[n] * unit
+        turned = None
+        if angles is not None:
+            turned = jax.lax.dynamic_slice_in_dim(angles, first, unit)
+        return Context(turned, jnp.minimum(first, window.tokens), window.tokens), first
+
+    return at

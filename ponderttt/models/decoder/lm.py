@@ -17,10 +17,12 @@ from ponderttt.data.tokenizer import get_tokenizer, vocabulary_size
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.checkpoint import Weights
 from ponderttt.models.decoder.config import DecoderConfig
-from ponderttt.models.decoder.decoder import DELTA_NAMES, Decoder, Deltas
+from ponderttt.models.decoder.decoder import DELTA_NAMES, Context, Decoder, Deltas
 from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.models.decoder.precision import DTYPES, resolve
 from ponderttt.models.decoder.weights import load_weights, random_weights
+from ponderttt.models.decoder.window import Window
+from ponderttt.models.windowed_attention import Past, no_past
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -144,7 +146,7 @@ class TransformerLM:
 
     def logits(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T V"]:
         """Scores of the token that follows each position, in float32."""
-        self._check_tokens(tokens)
+        self.check_tokens(tokens)
         return _logits(self, tokens)
 
     def hidden_states(self, tokens: Int[Array | np.ndarray, "B T"]) -> Float[Array, "B T D"]:
@@ -155,35 +157,53 @@ class TransformerLM:
         self, tokens: Int[Array | np.ndarray, "B T"], suffix_blocks: int = 0
     ) -> Float[Array, "B T D"]:
         """What enters the last `suffix_blocks` blocks."""
-        self._check_suffix(suffix_blocks)
-        self._check_tokens(tokens)
+        self.check_suffix(suffix_blocks)
+        self.check_tokens(tokens)
         return _prefix(self, tokens, suffix_blocks)
+
+    def read_unit(
+        self,
+        h: Float[Array, "B U D"],
+        suffix_blocks: int,
+        context: Context,
+        past: Past,
+        deltas: Deltas | None = None,
+    ) -> tuple[Float[Array, "B U D"], Past]:
+        """`suffix_states` of one unit behind what was read before it, and the past with it."""
+        layers, decoder = self.config.layers, self.decoder
+        h, past = decoder.read_unit(h, layers - suffix_blocks, layers, context, past, deltas)
+        return decoder.final_norm(h), past
+
+    def no_past(self, blocks: int, window: Window, unit: int, rows: int = 1) -> Past:
+        """What `blocks` blocks have read when a document begins: nothing, and room for `window`."""
+        room = 0 if window == Window(unit, overlap=False) else window.tokens
+        config = self.config
+        return no_past((blocks, rows), room, config.kv_heads, config.head_dim, jnp.float32)
 
     def suffix_states(
         self, h: Float[Array, "B T D"], suffix_blocks: int = 0, deltas: Deltas | None = None
     ) -> Float[Array, "B T D"]:
         """From `prefix_states` to the final norm, with fast `deltas` added to those blocks."""
-        self._check_suffix(suffix_blocks)
+        self.check_suffix(suffix_blocks)
         return _suffix(self, h, suffix_blocks, deltas)
 
-    def last_attention(self, h: Float[Array, "B T D"]) -> Float[Array, "B T 4"]:
-        """`attention_summary` of the last block; `h` are `prefix_states(..., suffix_blocks=1)`."""
-        return _last_attention(self, h)
-
-    def _check_suffix(self, suffix_blocks: int) -> None:
+    def check_suffix(self, suffix_blocks: int) -> None:
+        """An `InputError` unless the model has so many blocks."""
         if not 0 <= suffix_blocks <= self.config.layers:
             raise InputError(
                 f"suffix_blocks is {suffix_blocks}: {self.name} has {self.config.layers} blocks, "
                 f"expected 0 to {self.config.layers}"
             )
 
-    def _check_tokens(self, tokens) -> None:
+    def check_tokens(self, tokens, *, most: int | None = None) -> None:
+        """An `InputError` unless they are ids [B, T] of its vocabulary, T at most `most`."""
+        most = self.config.max_positions if most is None else most
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise InputError(f"tokens are {tokens.dtype}: expected whole numbers, ids [B, T]")
-        if tokens.ndim != 2 or tokens.shape[1] > self.config.max_positions:
+        if tokens.ndim != 2 or tokens.shape[1] > most:
             raise InputError(
                 f"tokens of shape {tuple(tokens.shape)}: {self.name} reads [B, T] with T at most "
-                f"{self.config.max_positions}; cut the text into shorter chunks"
+                f"{most}; cut the text into shorter chunks"
             )
         if isinstance(tokens, jax.core.Tracer) or tokens.size == 0:
             return
@@ -214,8 +234,3 @@ def _prefix(lm: TransformerLM, tokens, suffix_blocks: int):
 def _suffix(lm: TransformerLM, h, suffix_blocks: int, deltas):
     decoder, layers = lm.decoder, lm.config.layers
     return decoder.final_norm(decoder.run_blocks(h, layers - suffix_blocks, layers, deltas))
-
-
-@jax.jit
-def _last_attention(lm: TransformerLM, h):
-    return lm.decoder.last_attention(h)

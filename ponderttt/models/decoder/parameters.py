@@ -8,12 +8,13 @@ from ponderttt.models.decoder.config import DecoderConfig
 
 
 def projection_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of a block's products; `q` and `v` are parts of `qkv`."""
+    """Inputs and outputs of a block's products; `q`, `k` and `v` are parts of `qkv`."""
     query, keyed = config.heads * config.head_dim, config.kv_heads * config.head_dim
     inner = 2 * config.hidden if config.activation == "swiglu" else config.hidden
     return {
         "qkv": (config.width, query + 2 * keyed),
         "q": (config.width, query),
+        "k": (config.width, keyed),
         "v": (config.width, keyed),
         "attention_out": (query, config.width),
         "mlp_in": (config.width, inner),
