@@ -128,25 +128,26 @@ def load_repositories(
     check_split(split, ALL)
     _check_order(order)
     check_bos(tokenizer)
-    table, record = open_table(source)
+    table, record = open_table(source, whole=True)
     groups = _group(table, source)
-    sizes = pa.compute.binary_length(table.column("text").cast(pa.binary())).to_numpy()
     names = sorted(name for name, group in groups.items() if split in (ALL, *group.splits))
-    found, seen = list[tuple[str, list[_Encoded]]](), list[tuple[int, int, str]]()
-    for i in np.random.default_rng(seed).permutation(len(names)):
+    shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    texts = _Texts(table, tokenizer, unit, units)
+    found = dict[str, list[_Encoded]]()
+    for name in shuffled:
         if len(found) == max_repositories:
             break
-        files = _encode(table, sizes, groups[names[i]].rows, tokenizer, unit, units)
-        size = sum(-(-len(ids) // unit) for _, ids in files)
-        seen.append((size, len(files), names[i]))
-        if size >= min_units and len(files) >= min_files:
-            found.append((names[i], files))
+        if texts.most_units(groups[name].rows) < min_units or len(groups[name].rows) < min_files:
+            continue
+        files = texts.encode(groups[name].rows)
+        if sum(file.units for file in files) >= min_units and len(files) >= min_files:
+            found[name] = files
     if not found:
-        wanted = f"at least {min_units} units of {unit} tokens and {min_files} files"
-        raise _none_found(shown_name(source), split, wanted, seen, groups, record)
-    documents, spans = _lay_out([files for _, files in found], unit, units, tokenizer.bos_token_id)
-    chosen = tuple(name for name, _ in found)
-    loaded = Repositories(documents, chosen, spans, shown_name(source), split, record)
+        sizes = f"at least {min_units} units of {unit} tokens and {min_files} files"
+        wanted = f"{split} repository of {sizes}"
+        raise _none_found(shown_name(source), wanted, texts, groups, names, record)
+    documents, spans = _lay_out(list(found.values()), unit, units, tokenizer.bos_token_id)
+    loaded = Repositories(documents, tuple(found), spans, shown_name(source), split, record)
     return loaded.reordered(order, seed)
 
 
@@ -155,11 +156,6 @@ class _Group(NamedTuple):
 
     rows: list[int]
     splits: tuple[str, ...]
-
-
-class _Encoded(NamedTuple):
-    path: str
-    ids: np.ndarray
 
 
 def _group(table: pa.Table, source: str | Path) -> dict[str, _Group]:
@@ -190,23 +186,41 @@ def repository_of(source: str, path: str) -> str:
     return "/".join(path.split("/")[: 2 if source == "the-stack" else 1])
 
 
-def _encode(
-    table: pa.Table, sizes: np.ndarray, rows: list[int], tokenizer: Any, unit: int, units: int
-) -> list[_Encoded]:
-    """The ids of the files at `rows`, up to where `units` units are full, tokenising no further."""
-    files, left, position = list[_Encoded](), units, 0
-    while left and position < len(rows):
-        # Of the next files as many as are sure to fit, were each byte a token; at least one.
-        most = -(-sizes[rows[position : position + _BATCH]] // unit)
-        batch = max(1, int(np.searchsorted(np.cumsum(most), left, side="right")))
-        part = table.take(rows[position : position + batch]).to_pydict()
-        encoded = encode_texts(tokenizer, part["text"], part["language"], left * unit)
-        for path, ids in zip(part["path"], encoded, strict=True):
-            if len(ids := ids[: left * unit]):
-                files.append(_Encoded(path, ids))
-                left -= -(-len(ids) // unit)
-        position += batch
-    return files
+class _Encoded(NamedTuple):
+    path: str
+    ids: np.ndarray
+    units: int
+
+
+class _Texts:
+    """The texts of a source, tokenised file by file, and no further than `units` units."""
+
+    def __init__(self, table: pa.Table, tokenizer: Any, unit: int, units: int):
+        self._table, self._tokenizer, self._unit, self._units = table, tokenizer, unit, units
+        bytes_of = table.column("text").cast(pa.binary())
+        # No file has more tokens than bytes, or not by much.
+        self._most = pa.compute.binary_length(bytes_of).to_numpy() // unit + 1
+
+    def most_units(self, rows: list[int]) -> int:
+        """No fewer than the files at `rows` have."""
+        return int(self._most[rows].sum())
+
+    def encode(self, rows: list[int]) -> list[_Encoded]:
+        """The ids of the files at `rows`, the last one cut where the units are full."""
+        files, left, position = list[_Encoded](), self._units, 0
+        while left and position < len(rows):
+            # As many of the next files as are sure to fit, so that none is tokenised in vain.
+            most = np.cumsum(self._most[rows[position : position + _BATCH]])
+            batch = max(1, int(np.searchsorted(most, left, side="right")))
+            part = self._table.take(rows[position : position + batch]).to_pydict()
+            limit = left * self._unit
+            encoded = encode_texts(self._tokenizer, part["text"], part["language"], limit)
+            for path, ids in zip(part["path"], encoded, strict=True):
+                if len(ids := ids[: left * self._unit]):
+                    files.append(_Encoded(path, ids, -(-len(ids) // self._unit)))
+                    left -= files[-1].units
+            position += batch
+        return files
 
 
 def _lay_out(
@@ -217,13 +231,11 @@ def _lay_out(
     mask, starts = np.zeros(tokens.shape, bool), np.zeros(tokens.shape[:2], bool)
     spans = []
     for row, files in enumerate(repositories):
-        spans.append(
-            _placed([FileSpan(path, 0, -(-len(ids) // unit), len(ids)) for path, ids in files])
-        )
-        for span, (_, ids) in zip(spans[-1], files, strict=True):
+        spans.append(_placed([FileSpan(path, 0, n, len(ids)) for path, ids, n in files]))
+        for span, file in zip(spans[-1], files, strict=True):
             starts[row, span.first_unit] = True
-            tokens[row, span.first_unit :].reshape(-1)[: len(ids)] = ids
-            mask[row, span.first_unit :].reshape(-1)[: len(ids)] = True
+            tokens[row, span.first_unit :].reshape(-1)[: span.tokens] = file.ids
+            mask[row, span.first_unit :].reshape(-1)[: span.tokens] = True
     # NumPy arrays: documents stay on the host until they are read.
     return Documents(tokens, mask, np.int32(bos), starts), tuple(spans)  # type: ignore[arg-type]
 
@@ -237,22 +249,31 @@ def _placed(spans: list[FileSpan]) -> tuple[FileSpan, ...]:
 
 
 def _none_found(
-    source: str, split: str, wanted: str, seen: list, groups: dict[str, _Group], record: dict
+    source: str,
+    wanted: str,
+    texts: _Texts,
+    groups: dict[str, _Group],
+    names: list[str],
+    record: dict,
 ) -> InputError:
-    """What to say where no repository of a split is as large as is `wanted`."""
-    per_split = {s: sum(s in group.splits for group in groups.values()) for s in SPLITS}
-    kept = ", ".join(f"{name} {count}" for name, count in per_split.items())
-    if not seen:
+    """What to say where none of the repositories called `names` is as large as is `wanted`."""
+    counts = {split: sum(split in group.splits for group in groups.values()) for split in SPLITS}
+    kept = ", ".join(f"{split} {count}" for split, count in counts.items())
+    dropped = ", ".join(f"{reason} {count}" for reason, count in record["dropped"].items())
+    kept = f"repositories: {kept}; files dropped: {dropped or 'none'}"
+    sizes = []
+    for name in names:
+        files = texts.encode(groups[name].rows)
+        sizes.append((sum(file.units for file in files), len(files), name))
+    most, count, largest = max(sizes, default=(0, 0, ""))
+    if not most:
         return InputError(
-            f"the source {source!r} has no {split} repository (repositories: {kept}); "
-            f"ask for another split, or name a larger source"
+            f"the source {source!r} has no {wanted}, and none of any size ({kept}); "
+            "ask for another split or another source"
         )
-    most, files, name = max(seen)
-    left_out = ", ".join(f"{reason} {count}" for reason, count in record["dropped"].items())
     return InputError(
-        f"the source {source!r} has no {split} repository of {wanted}: the largest is {name} with "
-        f"{most} units in {files} files; ask for fewer or smaller units or for fewer files, or "
-        f"give more text (repositories: {kept}; files dropped: {left_out or 'none'})"
+        f"the source {source!r} has no {wanted}: the largest is {largest} with {most} units in "
+        f"{count} files; ask for fewer or smaller units or fewer files, or give more text ({kept})"
     )
 
 
