@@ -144,7 +144,7 @@ def load_repositories(
             found[name] = files
     if not found:
         sizes = f"at least {min_units} units of {unit} tokens and {min_files} files"
-        wanted = f"{split} repository of {sizes}"
+        wanted = f"repository of {sizes}" if split == ALL else f"{split} repository of {sizes}"
         raise _none_found(shown_name(source), wanted, texts, groups, names, record)
     documents, spans = _lay_out(list(found.values()), unit, units, tokenizer.bos_token_id)
     loaded = Repositories(documents, tuple(found), spans, shown_name(source), split, record)
