@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
 
 from ponderttt import cache
 from ponderttt.errors import InputError
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.policies import EMAGate, UniformPolicy
 from ponderttt.storage import commit
@@ -163,8 +163,8 @@ def small_documents(*shape):
     ("one", "other"),
     [
         (small_documents(1, 4, 64), small_documents(1, 2, 128)),
-        (NextToken(jnp.ones(()), clip=jnp.ones(())), NextToken(jnp.ones(()), decay=jnp.ones(()))),
-        (NextToken(jnp.ones(()), rank=4), NextToken(jnp.ones(()), rank=8)),
+        (NextToken(SGD(1.0, clip=1.0)), NextToken(SGD(1.0, decay=1.0))),
+        (NextToken(SGD(1.0), rank=4), NextToken(SGD(1.0), rank=8)),
         (UniformPolicy("SKIP"), UniformPolicy("UPDATE_4")),
         (EMAGate.calibrate([1.0, 2.0]), EMAGate.calibrate([1.0, 2.0], action="UPDATE_2")),
         (np.zeros(2, np.float32), np.zeros(1, np.float64)),

@@ -18,6 +18,7 @@ from ponderttt.bench.row import (
 )
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import FAST_WEIGHTS, Views, adapt, learn, reconstruction_gradient
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.models.iterative.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer
 
@@ -110,7 +111,7 @@ def _steps() -> Row:
     @jax.jit
     def descend(steps):
         return adapt(
-            fast, views, steps, gradient=gradient, rate=jnp.asarray(0.01), max_steps=64,
+            fast, views, steps, gradient=gradient, rule=SGD(jnp.asarray(0.01)), max_steps=64,
             dispatch="switch",
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from ponderttt.bench.row import Options, Row, lower_is_better
 from ponderttt.environment.rollout import rollout
 from ponderttt.environment.tree import enumerate_allocations, read_tree
 from ponderttt.evaluation.timing import interleaved, seconds
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -23,7 +24,7 @@ def rows(options: Options) -> list[Row]:
     shape = (1, UNITS, LENGTH)
     tokens = jax.random.randint(jax.random.key(0), shape, 0, 256)
     documents = Documents(tokens, jnp.ones(shape, bool), jnp.asarray(256))
-    adapter = NextToken(jnp.asarray(0.3))
+    adapter = NextToken(SGD(jnp.asarray(0.3)))
     hidden = jnp.asarray(hidden_states(lm, documents, chunk=LENGTH))
     count = len(CHUNK_ACTIONS.names)
     tables = jnp.asarray(np.eye(count)[enumerate_allocations(UNITS)], jnp.float32)

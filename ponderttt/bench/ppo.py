@@ -13,6 +13,7 @@ from ponderttt.environment.text import LiveText
 from ponderttt.evaluation.flops import policy_flops, score_flops
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.inner import adapt
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import token_losses
 from ponderttt.models.decoder.families import llama
@@ -40,7 +41,7 @@ def _text(lm: TransformerLM, count: int, units: int, length: int, rate: float) -
     hidden = jax.random.normal(jax.random.key(1), (*shape, lm.config.width))
     described = jax.random.normal(jax.random.key(2), (count, units, len(DESCRIBED)))
     extractor = FeatureExtractor.raw(budget=3.0)
-    return LiveText(lm, NextToken(jnp.asarray(rate)), documents, hidden, extractor, described)
+    return LiveText(lm, NextToken(SGD(jnp.asarray(rate))), documents, hidden, extractor, described)
 
 
 def _decisions() -> Row:
@@ -62,7 +63,7 @@ def _decisions() -> Row:
     choose = jax.jit(lambda x: jnp.argmax(log_policy(PolicyNetworkConfig(), params, x)))
     step = jax.jit(
         lambda fast, v, steps: adapt(
-            fast, v, steps, gradient=lambda f, v: adapter.gradient(lm, f, v), rate=adapter.rate,
+            fast, v, steps, gradient=lambda f, v: adapter.gradient(lm, f, v), rule=adapter.rule,
             max_steps=4, dispatch="switch",
         )
     )  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 from ponderttt.bench.row import Options, Row, straight_line
 from ponderttt.environment.rollout import rollout
 from ponderttt.evaluation.timing import interleaved, seconds
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.families import llama
 from ponderttt.models.decoder.lm import TransformerLM
@@ -27,7 +28,7 @@ def rows(options: Options) -> list[Row]:
     def read(skipped):
         mix = RandomPolicy(jnp.asarray([skipped, 0.0, 0.0, 1.0 - skipped]))
         return rollout(
-            lm, NextToken(jnp.asarray(0.0)), mix, documents,
+            lm, NextToken(SGD(jnp.asarray(0.0))), mix, documents,
             key=jax.random.key(2), dispatch="switch", hidden=hidden,
         )  # fmt: skip
 

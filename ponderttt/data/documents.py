@@ -69,11 +69,7 @@ class CodeDataset:
         check_positive(seq_length=seq_length)
         if max_examples is not None:
             check_positive(max_examples=max_examples)
-        if tokenizer.bos_token_id is None:
-            raise InputError(
-                f"the tokenizer {tokenizer.name_or_path!r} has no bos_token_id to start a document "
-                "with; set tokenizer.bos_token"
-            )
+        check_bos(tokenizer)
         self.tokenizer, self.split, self.seq_length = tokenizer, split, seq_length
         self.source, self.seed = shown_name(source), seed
         table, self.record = open_table(source)
@@ -172,6 +168,15 @@ def check_positive(**sizes: int) -> None:
     for name, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise InputError(f"{name} is {value!r}: expected a positive integer")
+
+
+def check_bos(tokenizer: Any) -> None:
+    """An `InputError` where a tokenizer has no token to start a document with."""
+    if tokenizer.bos_token_id is None:
+        raise InputError(
+            f"the tokenizer {tokenizer.name_or_path!r} has no bos_token_id to start a document "
+            "with; set tokenizer.bos_token"
+        )
 
 
 def _check_sizes(unit: int, chunk: int | None, units: int, min_units: int) -> None:

@@ -39,11 +39,14 @@ _HEAD = 8192
 """Bytes that tell a binary file, so that the rest of it need not be read."""
 
 
-def read_local(root: Path) -> Iterator[RawFile | Skipped]:
-    """The files under a local folder, or one file, and all that is left out there."""
+def read_local(root: Path, *, whole: bool = False) -> Iterator[RawFile | Skipped]:
+    """The files under a local folder, or one file, and all that is left out there.
+
+    What is beside split folders is left out too, unless the folder is read `whole`.
+    """
     found = walk(root)
     paths = [each.path for each in found if isinstance(each, Found)]
-    named = split_names(paths)
+    named = None if whole else split_names(paths)
     beside = {path for path, name in zip(paths, named or (), strict=False) if name is None}
     for each in found:
         if isinstance(each, Skipped):

@@ -58,7 +58,8 @@ class Source:
     """Where a source's texts come from, which versions identify them, and how they are split.
 
     `shares` are the percentages of paths that go to train, validation and test; what has fewer
-    than `min_characters` is no text. A user's `own` is read whole, and may have splits of its own.
+    than `min_characters` is no text. A user's `own` may have splits of its own, unless it is read
+    as one repository (`whole`).
     """
 
     read: Callable[[], Iterable[Text | RawFile | Skipped]]
@@ -67,6 +68,7 @@ class Source:
     shares: tuple[int, int, int] = (80, 10, 10)
     min_characters: int = MIN_CHARACTERS
     own: bool = False
+    whole: bool = False
 
 
 SOURCES = {
@@ -126,9 +128,12 @@ def open_source(name_or_path: str | Path) -> tuple["datasets.Dataset", dict]:
     return datasets.Dataset(table, fingerprint=record["sha256"][:16]), record
 
 
-def open_table(name_or_path: str | Path) -> tuple[pa.Table, dict]:
-    """`open_source` without the package behind `Dataset`, whose import takes a second."""
-    arrow, record = _prepared(name_or_path)
+def open_table(name_or_path: str | Path, *, whole: bool = False) -> tuple[pa.Table, dict]:
+    """`open_source` without the package behind `Dataset`, whose import takes a second.
+
+    A user's folder is one repository where it is asked for `whole`, whatever splits it has.
+    """
+    arrow, record = _prepared(name_or_path, whole=whole)
     return pa.ipc.open_stream(pa.memory_map(str(arrow))).read_all(), record
 
 
@@ -162,8 +167,8 @@ def shown_name(name_or_path: str | Path) -> str:
     return name if name in SOURCES else printable(name)
 
 
-def find_source(name_or_path: str | Path) -> tuple[str, Source]:
-    """(name, source), nothing read yet; a local path makes a source of its own.
+def find_source(name_or_path: str | Path, *, whole: bool = False) -> tuple[str, Source]:
+    """(name, source), nothing read yet; a local path makes a source of its own, or `whole`.
 
     A name that means nothing is an `InputError`.
     """
@@ -177,20 +182,21 @@ def find_source(name_or_path: str | Path) -> tuple[str, Source]:
             "or a local file or folder that exists"
         )
     return printable(path.name or "root"), Source(
-        partial(folders.read_local, path),
+        partial(folders.read_local, path, whole=whole),
         partial(folders.local_versions, path),
         printable(path),
         min_characters=OWN_MIN_CHARACTERS,
         own=True,
+        whole=whole,
     )
 
 
-def _prepared(name_or_path: str | Path) -> tuple[Path, dict]:
+def _prepared(name_or_path: str | Path, *, whole: bool = False) -> tuple[Path, dict]:
     """The source's verified Arrow file and its manifest, made now if they are not there."""
-    name, source = find_source(name_or_path)
+    name, source = find_source(name_or_path, whole=whole)
     versions = source.versions()
     code = code_fingerprint(__name__)
-    identity = json.dumps([name, source.description, source.shares, versions, code])
+    identity = json.dumps([name, source.description, source.shares, source.whole, versions, code])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     short = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:40]
     stem = cache_folder("sources") / f"{short}-{key}"
@@ -219,7 +225,11 @@ def _prepare(name: str, source: Source, versions: dict, arrow: Path, manifest: P
             f"expected {folders.READ_HERE}"
         )
     paths = [text.path for text in texts]
-    given, split_by = folders.own_splits(paths) if source.own else (None, folders.BY_HASH)
+    given, split_by = None, folders.BY_HASH
+    if source.whole:
+        given, split_by = ["test"] * len(paths), "one repository, whatever the split"
+    elif source.own:
+        given, split_by = folders.own_splits(paths)
     splits = given or [split_of(path, source.shares) for path in paths]
     columns = [*zip(*texts, strict=True), splits]
     table = pa.table([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)

@@ -7,7 +7,7 @@ Axes: W allocations kept; the others as everywhere.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,10 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.environment.protocol import Allocations
 from ponderttt.environment.rollout import views
-from ponderttt.environment.tree import descents
+from ponderttt.environment.tree import descents, start_weights
 from ponderttt.errors import InputError
+from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.update_rules import RuleState
 from ponderttt.models.adapters.protocol import Adapter, token_losses
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -27,7 +29,7 @@ from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents
 class _Level(NamedTuple):
     """The allocations that are open, each read up to the same unit, which has been scored."""
 
-    fast: Any
+    weights: tuple[Fast, RuleState]
     loss: Float[Array, "W"]
     cost: Float[Array, "W"]
     action: Int[Array, "W N"]
@@ -96,9 +98,10 @@ def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) ->
 
 def _start(lm, adapter, view_of, tokens, mask, width: int) -> _Level:
     """So many allocations that have decided nothing, their first unit scored."""
-    fast = jax.tree.map(lambda w: jnp.broadcast_to(w[None], (width, *w.shape)), adapter.init(lm))
-    loss = _losses(lm, adapter, fast, view_of(jnp.asarray(0)), tokens[0], mask[0])
-    return _Level(fast, loss, jnp.zeros(width), jnp.zeros((width, tokens.shape[0]), jnp.int32))
+    start = start_weights(lm, adapter)
+    weights = jax.tree.map(lambda w: jnp.broadcast_to(w[None], (width, *w.shape)), start)
+    loss = _losses(lm, adapter, weights[0], view_of(jnp.asarray(0)), tokens[0], mask[0])
+    return _Level(weights, loss, jnp.zeros(width), jnp.zeros((width, tokens.shape[0]), jnp.int32))
 
 
 def _losses(lm, adapter, fast, view, tokens, mask) -> Float[Array, "W"]:
@@ -115,9 +118,9 @@ def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _L
     """Every action on unit n of every open allocation, and what unit n + 1 then loses."""
     width, num_actions = level.loss.shape[0], len(actions.names)
     here = view_of(n)
-    fast = jax.vmap(lambda fast: descents(lm, adapter, fast, here, actions)[0])(level.fast)
-    fast = jax.tree.map(lambda w: w.reshape(width * num_actions, *w.shape[2:]), fast)
-    losses = _losses(lm, adapter, fast, view_of(n + 1), tokens[n + 1], mask[n + 1])
+    weights = jax.vmap(lambda w: descents(lm, adapter, w, here, actions)[0])(level.weights)
+    weights = jax.tree.map(lambda w: w.reshape(width * num_actions, *w.shape[2:]), weights)
+    losses = _losses(lm, adapter, weights[0], view_of(n + 1), tokens[n + 1], mask[n + 1])
     # A padded unit takes no step and costs nothing: its actions are one, the cheapest.
     real = jnp.any(mask[n])
     costs = jnp.where(real, jnp.asarray(actions.costs), 0.0)
@@ -125,7 +128,7 @@ def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _L
     worth = jnp.where(real | (index == 0), 0.0, jnp.inf)
     history = jnp.repeat(level.action, num_actions, axis=0)
     return _Level(
-        fast,
+        weights,
         (level.loss[:, None] + worth[None]).reshape(-1) + losses,
         (level.cost[:, None] + costs[None]).reshape(-1),
         history.at[:, n].set(jnp.tile(index, width)),

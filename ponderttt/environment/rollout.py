@@ -151,6 +151,7 @@ class _Carry(NamedTuple):
     """What one unit hands to the next."""
 
     fast: Any
+    rule_state: Any
     policy: Any
     memory: Any
     spent: Float[Array, ""]
@@ -169,7 +170,7 @@ def _read_document(
     unknown = jnp.full((), jnp.nan)
     with_entropy = extractor is not None or "entropy" in policy.needs
 
-    gradient = partial(adapter.gradient, lm)
+    rule, gradient = adapter.rule, partial(adapter.gradient, lm)
 
     def read_unit(carry: _Carry, n):
         view = view_of(n)
@@ -189,11 +190,16 @@ def _read_document(
         real = jnp.any(mask[n])
         steps = jnp.where(real, steps_of[decision.action], 0)
         cost = jnp.where(real, cost_of[decision.action], 0.0)
-        fast, norm = descend(
-            carry.fast, view, steps,
-            gradient=gradient, rate=adapter.rate, clip=adapter.clip, decay=adapter.decay,
-            initial=initial, max_steps=policy.max_steps, dispatch=dispatch,
-        )  # fmt: skip
+        fast, rule_state, norm = descend(
+            carry.fast,
+            view,
+            steps,
+            rule=rule,
+            state=carry.rule_state,
+            gradient=gradient,
+            max_steps=policy.max_steps,
+            dispatch=dispatch,
+        )
         if extractor is not None:
             memory = extractor.remember(memory, cost, steps, norm)
         if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
@@ -204,10 +210,12 @@ def _read_document(
             seen.gradient_norm if "gradient_norm" in policy.needs else norm,
             seen.features, mask[n], policy_state,
         )  # fmt: skip
-        return _Carry(fast, policy_state, memory, carry.spent + cost, token_nll), record
+        spent = carry.spent + cost
+        return _Carry(fast, rule_state, policy_state, memory, spent, token_nll), record
 
     memory = None if extractor is None else extractor.init()
-    carry = _Carry(initial, policy.reset(state), memory, jnp.zeros(()), jnp.zeros(unit))
+    start = (initial, rule.init(initial), policy.reset(state), memory)
+    carry = _Carry(*start, jnp.zeros(()), jnp.zeros(unit))
     carry, episode = jax.lax.scan(read_unit, carry, jnp.arange(n_units))
     return carry.policy, episode
 

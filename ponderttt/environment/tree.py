@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Int
 from ponderttt.environment.rollout import score, views
 from ponderttt.errors import InputError
 from ponderttt.inner.descent import descend
+from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.update_rules import RuleState
 from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -104,30 +106,42 @@ def read_tree(
     return _read(lm, adapter, documents, jnp.asarray(hidden), actions=actions, chunk=chunk)
 
 
-def descents(lm, adapter, fast, view, actions: ActionSpace) -> tuple[Any, Float[Array, ""]]:
-    """The fast weights after each action, [A, ...], and the norm of the first gradient.
+def start_weights(lm: TransformerLM, adapter: Adapter) -> tuple[Fast, RuleState]:
+    """The fast weights at the start of a document, and what the update rule holds there."""
+    fast = adapter.init(lm)
+    return fast, adapter.rule.init(fast)
+
+
+def descents(
+    lm: TransformerLM,
+    adapter: Adapter,
+    weights: tuple[Fast, RuleState],
+    view: Any,
+    actions: ActionSpace,
+) -> tuple[tuple[Fast, RuleState], Float[Array, ""]]:
+    """The fast weights and the rule's state after each action, [A, ...]; the first gradient's norm.
 
     One descent of the most steps passes them all.
     """
+    rule = adapter.rule
 
-    def step(fast, _):
-        moved, norm = descend(
-            fast, view, jnp.asarray(1), max_steps=1, rate=adapter.rate, clip=adapter.clip,
-            decay=adapter.decay, initial=adapter.init(lm),
+    def step(weights, _):
+        fast, state, norm = descend(
+            weights[0], view, jnp.asarray(1), max_steps=1, rule=rule, state=weights[1],
             gradient=lambda fast, view: adapter.gradient(lm, fast, view),
         )  # fmt: skip
-        return moved, (moved, norm)
+        return (fast, state), ((fast, state), norm)
 
-    _, (after, norms) = jax.lax.scan(step, fast, None, length=actions.max_steps)
+    _, (after, norms) = jax.lax.scan(step, weights, None, length=actions.max_steps)
     steps = np.asarray(actions.steps)
-    ends = jax.tree.map(lambda start, path: jnp.stack([start, *path])[steps], fast, after)
+    ends = jax.tree.map(lambda start, path: jnp.stack([start, *path])[steps], weights, after)
     return ends, norms[0]
 
 
 class _Nodes(NamedTuple):
     """The prefixes of allocations that end at a unit."""
 
-    fast: Any
+    weights: tuple[Fast, RuleState]
     memory: Any
     spent: Float[Array, "W"]
 
@@ -149,7 +163,7 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
             return view, found, adapter.observed_loss(fast, view, found.nll)
 
         def visit(node: _Nodes, n: int):
-            view, found, inner_loss = known(node.fast, n, True)
+            view, found, inner_loss = known(node.weights[0], n, True)
             seen = Observation(
                 jnp.asarray(n), found.nll, mask[n], masked_mean(found.nll, mask[n]), inner_loss,
                 node.spent, masked_mean(found.entropy, mask[n]), jnp.zeros(()), jnp.zeros(0),
@@ -157,20 +171,20 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
             features, memory = extractor.observe(
                 node.memory, seen, found.entropy, found.max_log_prob, undescribed, units
             )
-            fast, norm = descents(lm, adapter, node.fast, view, actions)
+            weights, norm = descents(lm, adapter, node.weights, view, actions)
 
             def remember(a):
                 return extractor.remember(memory, costs[a], steps[a], norm)
 
             memories = jax.vmap(remember)(jnp.arange(len(actions.names)))
             record = (found.nll, inner_loss, seen.entropy, norm, features)
-            return record, _Nodes(fast, memories, node.spent + costs)
+            return record, _Nodes(weights, memories, node.spent + costs)
 
         def visit_last(fast):
             _, found, inner_loss = known(fast, units - 1, False)
             return found.nll, inner_loss
 
-        start = _Nodes(adapter.init(lm), extractor.init(), jnp.zeros(()))
+        start = _Nodes(start_weights(lm, adapter), extractor.init(), jnp.zeros(()))
         nodes = jax.tree.map(lambda x: x[None], start)
         seen = []
         for n in range(units - 1):
@@ -178,7 +192,7 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
             record, nodes = jax.lax.map(partial(visit, n=n), nodes, batch_size=at_once)
             nodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), nodes)
             seen.append(record)
-        last = jax.lax.map(visit_last, nodes.fast, batch_size=NODES_AT_ONCE)
+        last = jax.lax.map(visit_last, nodes.weights[0], batch_size=NODES_AT_ONCE)
         inside = [jnp.concatenate(parts) for parts in zip(*seen, strict=True)]
         return Tree(
             jnp.concatenate([inside[0], last[0]]),

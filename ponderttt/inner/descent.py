@@ -10,23 +10,13 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.errors import InputError
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.update_rules import RuleState, UpdateRule
+from ponderttt.inner.update_rules import global_norm as global_norm
 
 Dispatch = Literal["masked", "switch"]
 DISPATCHES = ("masked", "switch")
 Order = Literal["predict_first", "adapt_first"]
 """Whether a unit is answered with the weights that it finds, or with those it leaves."""
-
-
-def global_norm(grads: Fast) -> Float[Array, ""]:
-    """The joint norm of all leaves, at least 1e-10: its own derivative must be finite."""
-    squares = sum(jnp.sum(g**2) for g in jax.tree.leaves(grads))
-    return jnp.sqrt(jnp.maximum(squares, 1e-20))
-
-
-def clip_by_global_norm(grads: Fast, limit: Float[Array, ""]) -> Fast:
-    """`grads`, scaled down so that their joint norm is at most `limit`."""
-    scale = jnp.minimum(1.0, limit / global_norm(grads))
-    return jax.tree.map(lambda g: g * scale, grads)
 
 
 def most_steps(steps: int | Int[Array, "*N"], max_steps: int | None) -> int:
@@ -44,15 +34,14 @@ def most_steps(steps: int | Int[Array, "*N"], max_steps: int | None) -> int:
     return high if max_steps is None else max_steps
 
 
-def _scaled(rate: Float[Array, "*H"], leaf: jax.Array) -> jax.Array:
-    """`rate * leaf`, with a per-head rate along the leaf's leading axis."""
-    return rate.reshape(rate.shape + (1,) * (leaf.ndim - rate.ndim)) * leaf
-
-
 class Descent(NamedTuple):
-    """Where the fast weights arrived, and the norm of the first gradient (0 if no step)."""
+    """Where the fast weights and the rule's state arrived, and the norm of the first gradient.
+
+    The norm is 0 where no step was taken.
+    """
 
     fast: Fast
+    state: RuleState
     gradient_norm: Float[Array, ""]
 
 
@@ -61,32 +50,30 @@ def adapt(
     views: Any,
     steps: Int[Array, ""],
     *,
-    rate: Float[Array, "*H"],
+    rule: UpdateRule,
     max_steps: int,
     loss: Callable[[Fast, Any], Float[Array, ""]] | None = None,
     gradient: Callable[[Fast, Any], Fast] | None = None,
-    clip: Float[Array, ""] | None = None,
-    decay: Float[Array, ""] | None = None,
-    initial: Fast | None = None,
+    state: RuleState | None = None,
+    first: Callable[[], Fast] | None = None,
     dispatch: Dispatch = "masked",
 ) -> Fast:
-    """Take `steps` gradient steps `W <- W - rate * clip(dl/dW) - decay * (W - W_initial)`.
+    """Take `steps` steps of `rule` along the gradient of `loss(fast, views)`.
 
-    `loss(fast, views)` sees one unit of one document, so documents never mix; where its gradient is
-    known, give `gradient(fast, views)` in its place. `masked` always runs
-    `max_steps` steps and keeps the first `steps` (differentiable, for vmap and training); `switch`
-    runs `steps` and no more (not differentiable: it is a loop of data-dependent length). Zero steps
-    leave the weights bit-identical. `rate` is a scalar or one rate a head; `clip` bounds the joint
-    gradient norm. `decay` needs `initial`. A traced `steps` above `max_steps` takes `max_steps`;
-    a concrete one, or a negative one, is an `InputError`.
+    `loss` sees one unit of one document, so documents never mix; where its gradient is known, give
+    `gradient(fast, views)` in its place. `masked` always runs `max_steps` steps and keeps the first
+    `steps` (differentiable, for vmap and training); `switch` runs `steps` and no more (not
+    differentiable: it is a loop of data-dependent length). Zero steps leave the weights
+    bit-identical. A traced `steps` above `max_steps` takes `max_steps`; a concrete one, or a
+    negative one, is an `InputError`. `state` and `first` are those of `descend`.
     """
     if (loss is None) == (gradient is None):
         raise InputError("adapt descends one thing: give it either loss= or gradient=")
     slope = gradient if loss is None else jax.grad(loss)
     assert slope is not None
     return descend(
-        fast, views, steps, rate=rate, max_steps=max_steps, gradient=slope, clip=clip,
-        decay=decay, initial=initial, dispatch=dispatch,
+        fast, views, steps, rule=rule, max_steps=max_steps, gradient=slope, state=state,
+        first=first, dispatch=dispatch,
     ).fast  # fmt: skip
 
 
@@ -95,49 +82,71 @@ def descend(
     views: Any,
     steps: Int[Array, ""],
     *,
-    rate: Float[Array, "*H"],
+    rule: UpdateRule,
     max_steps: int,
     gradient: Callable[[Fast, Any], Fast],
-    clip: Float[Array, ""] | None = None,
-    decay: Float[Array, ""] | None = None,
-    initial: Fast | None = None,
+    state: RuleState | None = None,
+    first: Callable[[], Fast] | None = None,
     dispatch: Dispatch = "masked",
 ) -> Descent:
-    """`adapt`, with the norm that the first gradient had before it was clipped."""
+    """`adapt`, with the rule's state, and the norm of the first gradient as the rule found it.
+
+    `state` is what an earlier unit of the document left (None: `rule.init(fast)`); zero steps leave
+    it bit-identical too. `first()` is the gradient at `fast`, where scoring has it already (or half
+    of it: the backward); the steps after it call `gradient`. `switch` asks for it only where a step
+    is taken.
+    """
     if dispatch not in DISPATCHES:
         raise InputError(f"unknown dispatch {dispatch!r}: expected one of {', '.join(DISPATCHES)}")
     if max_steps < 0:
         raise InputError(f"max_steps is {max_steps}: expected 0 or more")
-    if decay is not None and initial is None:
-        raise InputError("decay pulls towards the initial weights: give them as initial=")
     most_steps(steps, max_steps)
-    rate = jnp.asarray(rate)
+    start = Descent(fast, rule.init(fast) if state is None else state, jnp.zeros(()))
 
-    def step(fast):
-        grads = gradient(fast, views)
-        norm = global_norm(grads)
-        if clip is not None:
-            grads = clip_by_global_norm(grads, clip)
-        moved = jax.tree.map(lambda w, g: w - _scaled(rate, g), fast, grads)
-        if decay is not None:
-            moved = jax.tree.map(lambda m, w, w0: m - decay * (w - w0), moved, fast, initial)
-        return moved, norm
+    def step(fast: Fast, state: RuleState, grads: Fast) -> Descent:
+        moved, kept = rule.step(fast, grads, state)
+        return Descent(moved, kept, global_norm(grads))
 
-    nothing = jnp.zeros(())
-    if dispatch == "switch":
+    def later(fast: Fast, state: RuleState) -> Descent:
+        return step(fast, state, gradient(fast, views))
 
-        def run(i, at):
-            moved, norm = step(at.fast)
-            return Descent(moved, jnp.where(i == 0, norm, at.gradient_norm))
+    run = _switch if dispatch == "switch" else _masked
+    head = (
+        None if first is None or not max_steps else lambda: step(start.fast, start.state, first())
+    )
+    return run(start, steps, max_steps, head, later)
 
-        return jax.lax.fori_loop(0, jnp.minimum(steps, max_steps), run, Descent(fast, nothing))
 
-    remat = jax.checkpoint(step)  # the outer backward keeps one copy of the weights a step, no more
+def _switch(start: Descent, steps, max_steps: int, head, later) -> Descent:
+    """`steps` steps and no more, the first of them `head()` where it is given."""
+    steps = jnp.minimum(steps, max_steps)
+    if head is not None:
+        start = jax.lax.cond(steps > 0, head, lambda: start)
 
-    def masked(fast, i):
-        moved, norm = remat(fast)
-        kept = jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), moved, fast)
-        return kept, jnp.where(i < steps, norm, 0.0)
+    def run(i, at):
+        moved = later(at.fast, at.state)
+        norm = jnp.where(i == 0, moved.gradient_norm, at.gradient_norm)
+        return moved._replace(gradient_norm=norm)
 
-    fast, norms = jax.lax.scan(masked, fast, jnp.arange(max_steps, dtype=jnp.asarray(steps).dtype))
-    return Descent(fast, norms[0] if max_steps else nothing)
+    return jax.lax.fori_loop(0 if head is None else 1, steps, run, start)
+
+
+def _masked(start: Descent, steps, max_steps: int, head, later) -> Descent:
+    """`max_steps` steps, of which the first `steps` are kept."""
+
+    def kept(i, moved: Descent, found: Descent) -> Descent:
+        return jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), moved, found)
+
+    begin = 0
+    if head is not None:
+        begin, start = 1, kept(0, jax.checkpoint(head)(), start)
+    remat = jax.checkpoint(later)  # the outer backward keeps one copy of the weights a step
+
+    def one(at, i):
+        fast, state = at
+        moved = kept(i, remat(fast, state), Descent(fast, state, jnp.zeros(())))
+        return (moved.fast, moved.state), moved.gradient_norm
+
+    numbers = jnp.arange(begin, max_steps, dtype=jnp.asarray(steps).dtype)
+    (fast, state), norms = jax.lax.scan(one, (start.fast, start.state), numbers)
+    return Descent(fast, state, norms[0] if max_steps and not begin else start.gradient_norm)

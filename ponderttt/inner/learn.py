@@ -25,6 +25,7 @@ from ponderttt.inner.dual import dual
 from ponderttt.inner.factored import factored
 from ponderttt.inner.fast_weights import FAST_WEIGHTS, Fast
 from ponderttt.inner.objectives import Norm, answer, weighted_gradient
+from ponderttt.inner.update_rules import SGD
 
 Method = Literal[
     "auto", "primal", "factored", "dual", "closed_form", "chunkwise", "limit", "conjugate_gradient"
@@ -127,7 +128,7 @@ def _by_unit(fast, q, k, v, rate, steps, norm, *, unit, max_steps, model, order,
     def arrive(fast, k, v, rate, steps):
         if method == "primal":
             return adapt(
-                fast, None, steps, rate=jnp.ones(()), max_steps=max_steps,
+                fast, None, steps, rule=SGD(jnp.ones(())), max_steps=max_steps,
                 gradient=lambda fast, _: weighted_gradient(
                     fast, k, v, rate / unit, model=model, norm=norm
                 ),

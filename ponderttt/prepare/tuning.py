@@ -11,6 +11,7 @@ import pandas as pd
 from flax import nnx
 
 from ponderttt.cache import code_fingerprint, fingerprint
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.adapters.reconstruction import Reconstruction
@@ -109,7 +110,7 @@ def tune(
 
 def next_token(rate: float, clip: float | None) -> NextToken:
     """The additive map on the last hidden state."""
-    return NextToken(jnp.asarray(rate), None if clip is None else jnp.asarray(clip))
+    return NextToken(SGD(jnp.asarray(rate), None if clip is None else jnp.asarray(clip)))
 
 
 def layer_shape(lm: TransformerLM, texts: Texts, **options: Any) -> TTTConfig:

@@ -14,13 +14,14 @@ from ponderttt.environment.rollout import rollout
 from ponderttt.environment.tree import read_tree
 from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.errors import InputError
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import RandomPolicy, SchedulePolicy
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
 N, U = 4, 8
-ADAPTER = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
+ADAPTER = NextToken(SGD(jnp.asarray(2.0), jnp.asarray(0.2)))
 KEY = jax.random.key(0)
 COSTS = np.asarray(CHUNK_ACTIONS.costs)
 

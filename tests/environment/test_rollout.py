@@ -12,6 +12,7 @@ from flax import nnx
 from ponderttt.environment import rollout as rollout_module
 from ponderttt.environment.rollout import rollout
 from ponderttt.errors import InputError
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
@@ -66,10 +67,10 @@ def layer(fast_weight="linear", norm=True, width=32):
 
 
 ADAPTERS = {
-    "additive": lambda: NextToken(RATE),
-    "additive, rank 4": lambda: NextToken(RATE, rank=4),
-    "lora": lambda: NextToken(RATE, suffix_blocks=1, rank=4, targets=("q", "v", "mlp_out")),
-    "in-place": lambda: NextToken(RATE, suffix_blocks=2, clip=jnp.asarray(0.1)),
+    "additive": lambda: NextToken(SGD(RATE)),
+    "additive, rank 4": lambda: NextToken(SGD(RATE), rank=4),
+    "lora": lambda: NextToken(SGD(RATE), suffix_blocks=1, rank=4, targets=("q", "v", "mlp_out")),
+    "in-place": lambda: NextToken(SGD(RATE, jnp.asarray(0.1)), suffix_blocks=2),
     "linear": lambda: Reconstruction.of(layer()),
     "linear, plain": lambda: Reconstruction.of(layer(norm=False)),
     "mlp": lambda: Reconstruction.of(layer("mlp")),
@@ -123,7 +124,7 @@ def test_no_loss_depends_on_its_own_or_a_later_token(lm, adapter, dispatch):
 @pytest.mark.parametrize("action", [*CHUNK_ACTIONS.names, "RANDOM"])
 def test_no_action_looks_ahead(tiny, action):
     policy = RandomPolicy(jnp.full(4, 0.25)) if action == "RANDOM" else UniformPolicy(action)
-    read = lambda d: losses(tiny, NextToken(RATE), policy, d)  # noqa: E731
+    read = lambda d: losses(tiny, NextToken(SGD(RATE)), policy, d)  # noqa: E731
     assert_causal(read, text(), (0, U - 1, U, 2 * U + 1, N * U - 1))
 
 
@@ -131,7 +132,7 @@ def test_adapting_before_predicting_is_caught(tiny, monkeypatch):
     """The test fails on a loop broken on purpose: the unit is learned from, then scored."""
     monkeypatch.setattr(rollout_module, "_check", lambda *a: None)
     read = lambda d: losses(  # noqa: E731
-        tiny, NextToken(RATE), UniformPolicy("UPDATE_1"), d, order="adapt_first"
+        tiny, NextToken(SGD(RATE)), UniformPolicy("UPDATE_1"), d, order="adapt_first"
     )
     with pytest.raises(AssertionError):
         assert_causal(read, text(), (2 * U + 5,))
@@ -179,7 +180,7 @@ def test_zero_at_the_start_skip_is_the_base(lm, adapter):
 def test_fast_weights_are_carried_and_reset(lm, adapter):
     """The first unit never gains, later ones change; a document does not see the one before it."""
     made = ADAPTERS[adapter]()
-    still = dataclasses.replace(made, **{made_rate(made): jnp.zeros(())})
+    still = dataclasses.replace(made, **at_rate_0(made))
     read = lambda a: losses(  # noqa: E731
         lm, a, Cycle(), three(), dispatch="switch", chunk=chunk_of(a)
     )
@@ -189,9 +190,11 @@ def test_fast_weights_are_carried_and_reset(lm, adapter):
     np.testing.assert_array_equal(update[0], update[2])
 
 
-def made_rate(adapter):
-    """The field that multiplies an adapter's steps."""
-    return "rate" if isinstance(adapter, NextToken) else "scale"
+def at_rate_0(adapter):
+    """The field of an adapter that holds its rate, at 0."""
+    if isinstance(adapter, NextToken):
+        return {"rule": dataclasses.replace(adapter.rule, rate=jnp.zeros(()))}
+    return {"scale": jnp.zeros(())}
 
 
 GATES = {
@@ -203,9 +206,9 @@ GATES = {
 
 def following_gate(lm, options, documents, **how):
     """A gate calibrated on other text, and what it does to `documents`."""
-    first = rollout(lm, NextToken(RATE), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
+    first = rollout(lm, NextToken(SGD(RATE)), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
     gate = EMAGate.calibrate(first.inner_loss, **options)
-    return rollout(lm, NextToken(RATE), gate, documents, **{"key": KEY} | how)
+    return rollout(lm, NextToken(SGD(RATE)), gate, documents, **{"key": KEY} | how)
 
 
 @pytest.mark.parametrize("kind", GATES)
@@ -222,7 +225,7 @@ def test_a_gate_follows_the_stream_under_either_dispatch(tiny, kind):
     for a, b in zip(jax.tree.leaves(masked), jax.tree.leaves(switch), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     target, a = GATES[kind]["target"], 0.1
-    skip = rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
+    skip = rollout(tiny, NextToken(SGD(RATE)), UniformPolicy("SKIP"), text(5, batch=4), key=KEY)
     start = EMAGate.calibrate(skip.inner_loss, **GATES[kind])
     tau, share, mean = float(start.threshold), target, float(start.loss)
     moved = 0
@@ -279,8 +282,8 @@ def test_what_a_gate_carries_on_does_not_look_ahead(tiny):
 def test_updating_on_repeated_text_helps(tiny):
     documents = text()
     again = documents._replace(tokens=np.repeat(documents.tokens[:, :1], N, axis=1))
-    skip = losses(tiny, NextToken(jnp.asarray(1.0)), UniformPolicy("SKIP"), again)
-    gain = skip - losses(tiny, NextToken(jnp.asarray(1.0)), UniformPolicy("UPDATE_4"), again)
+    skip = losses(tiny, NextToken(SGD(jnp.asarray(1.0))), UniformPolicy("SKIP"), again)
+    gain = skip - losses(tiny, NextToken(SGD(jnp.asarray(1.0))), UniformPolicy("UPDATE_4"), again)
     # The first unit starts behind the document's start, so it is not quite what is repeated.
     assert (np.diff(gain[0].mean(axis=-1))[1:] > 0).all()
 
@@ -291,7 +294,7 @@ def test_padding_costs_nothing_and_changes_nothing(tiny):
     mask[0, 2, 2:] = mask[0, 3:] = False
     padded = documents._replace(mask=mask)
     other = padded._replace(tokens=np.where(mask, padded.tokens, 9))
-    made = NextToken(RATE)
+    made = NextToken(SGD(RATE))
     one, two = (rollout(tiny, made, UniformPolicy("UPDATE_4"), d, key=KEY) for d in (padded, other))
     np.testing.assert_array_equal(one.token_nll, two.token_nll)
     assert (np.asarray(one.token_nll)[~mask] == 0).all()
@@ -302,7 +305,7 @@ def test_padding_costs_nothing_and_changes_nothing(tiny):
 def test_cached_hidden_states_give_the_same_bits(tiny):
     from ponderttt.models.decoder.hidden import hidden_states
 
-    documents, made = text(batch=2), NextToken(RATE)
+    documents, made = text(batch=2), NextToken(SGD(RATE))
     hidden = hidden_states(tiny, documents, chunk=U)
     np.testing.assert_array_equal(
         losses(tiny, made, UniformPolicy("UPDATE_1"), documents),
@@ -315,7 +318,7 @@ def test_one_trace_serves_all_documents_rates_and_draws(tiny):
     program = rollout_module._read_documents
     program.clear_cache()
     for seed, rate in itertools.product(range(3), (0.1, 0.2)):
-        made = NextToken(jnp.asarray(rate))
+        made = NextToken(SGD(jnp.asarray(rate)))
         mix = RandomPolicy(jax.nn.softmax(jnp.arange(4.0) * seed))
         rollout(tiny, made, mix, text(seed), key=jax.random.key(seed), dispatch="switch")
     assert program._cache_size() == 1
@@ -334,15 +337,17 @@ def test_one_trace_serves_all_documents_rates_and_draws(tiny):
 )
 def test_bad_input_is_refused(tiny, how, message):
     with pytest.raises(InputError, match=message):
-        rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), text(), **{"key": KEY} | how)
+        rollout(tiny, NextToken(SGD(RATE)), UniformPolicy("SKIP"), text(), **{"key": KEY} | how)
 
 
 def test_unknown_names_are_refused(tiny):
     with pytest.raises(InputError, match="unknown action 'UPDATE_3'"):
         UniformPolicy("UPDATE_3")
-    bad = dataclasses.replace(NextToken(RATE), suffix_blocks=1, targets=("mlp",))
+    bad = dataclasses.replace(NextToken(SGD(RATE)), suffix_blocks=1, targets=("mlp",))
     with pytest.raises(InputError, match="unknown projection 'mlp'"):
         rollout(tiny, bad, UniformPolicy("SKIP"), text(), key=KEY)
     with pytest.raises(InputError, match="next_token objective"):
         single = Documents(np.zeros((1, 4, 1), np.int32), np.ones((1, 4, 1), bool), np.asarray(256))
-        rollout(tiny, NextToken(RATE), UniformPolicy("SKIP"), single, key=KEY, order="adapt_first")
+        rollout(
+            tiny, NextToken(SGD(RATE)), UniformPolicy("SKIP"), single, key=KEY, order="adapt_first"
+        )

@@ -21,6 +21,7 @@ from ponderttt.environment.tree import (
 )
 from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import cached_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -41,7 +42,7 @@ from ponderttt.policies.features import GROUPS, NAMES, TokenTable, describe
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
 B, N, U = 3, 4, 16
-ADAPTER = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
+ADAPTER = NextToken(SGD(jnp.asarray(2.0), jnp.asarray(0.2)))
 KEY = jax.random.key(3)
 
 

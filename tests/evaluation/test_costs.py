@@ -8,6 +8,7 @@ import pytest
 from ponderttt.errors import InputError
 from ponderttt.evaluation.costs import compute_flops, compute_model_flops, ledgers
 from ponderttt.evaluation.flops import AdapterFlops, forward_flops, head_flops, score_flops
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.decoder.families import llama
@@ -30,7 +31,7 @@ def counted(function, *arguments):
 
 
 def test_ledgers_of_a_unit_are_what_the_compiler_counts():
-    adapter = NextToken(jnp.asarray(0.1))
+    adapter = NextToken(SGD(jnp.asarray(0.1)))
     fast, tokens = adapter.init(LM), jnp.zeros((1, U), int)
     window = U
     forward = counted(lambda lm, tokens: lm.hidden_states(tokens), LM, tokens)

@@ -14,6 +14,7 @@ from ponderttt.evaluation.flops import (
     score_flops,
     ttt_linear_flops,
 )
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.adapters.reconstruction import Reconstruction
@@ -69,7 +70,7 @@ def test_a_longer_window_costs_its_attention():
 
 @pytest.mark.parametrize("rank", [None, 128])
 def test_next_token_flops(rank):
-    adapter = NextToken(jnp.asarray(0.1), rank=rank)
+    adapter = NextToken(SGD(jnp.asarray(0.1)), rank=rank)
     fast = adapter.init(LM)
 
     def score(lm, fast, unit):

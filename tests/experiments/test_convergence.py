@@ -98,7 +98,7 @@ def test_the_sentences_stay_and_the_verdicts_turn_with_the_result(run):
 
 def test_the_limit_is_refused_where_there_is_none():
     adapter = ReconstructionLimit.of(TTTLayer(TTTConfig(16, head_dim=8, chunk_size=4)))
-    assert isinstance(adapter, Reconstruction) and adapter.rate == 1
+    assert isinstance(adapter, Reconstruction) and adapter.rule.rate == 1
     with pytest.raises(InputError, match="linear fast weights without a norm: use adapt"):
         adapter.gradient(None, {}, (None, None))
     plain = TTTLayer(TTTConfig(16, head_dim=8, chunk_size=4, norm=False))

@@ -10,6 +10,7 @@ from ponderttt.allocation.stream import AllocationTask, Split
 from ponderttt.environment.tree import Tree, first_nodes
 from ponderttt.environment.walk import TreeEnvironment
 from ponderttt.experiments.gating.tables import SHARE, drift
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import Encoded
 from ponderttt.policies import EMAGate
@@ -34,7 +35,7 @@ def made_split(documents: int, seed: int) -> Split:
 
 def made_task() -> AllocationTask:
     splits = (made_split(count, seed) for seed, count in enumerate((4, 20, 40)))
-    return AllocationTask("made", NextToken(jnp.asarray(1.0)), *splits, pd.DataFrame())
+    return AllocationTask("made", NextToken(SGD(jnp.asarray(1.0))), *splits, pd.DataFrame())
 
 
 def test_the_drift_table_holds_the_thresholds_that_decided():

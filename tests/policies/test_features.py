@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ponderttt.data import get_tokenizer, load_documents
 from ponderttt.environment.rollout import rollout
 from ponderttt.errors import InputError
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import cached_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -32,7 +33,7 @@ from ponderttt.types import CHUNK_ACTIONS, Episode
 
 N, U = 6, 32
 KEY = jax.random.key(0)
-ADAPTER = NextToken(jnp.asarray(0.3))
+ADAPTER = NextToken(SGD(jnp.asarray(0.3)))
 MIX = RandomPolicy(jnp.full(4, 0.25))
 RAW = FeatureExtractor.raw(budget=3.0)
 

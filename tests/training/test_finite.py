@@ -117,7 +117,7 @@ def test_a_setting_that_diverges_is_not_chosen_and_the_gentlest_ends_the_run(tin
     training, validation = (texts_of(tiny, folder, split=s) for s in ("train", "validation"))
     grid = [(0.1, None), (1e30, None)]
     found = tune(reader, next_token, grid, training, validation, budget=3.0, count=2)
-    assert list(found.table["chosen"]) == [True, False, True] and found.adapter.rate < 1
+    assert list(found.table["chosen"]) == [True, False, True] and found.adapter.rule.rate < 1
     with pytest.raises(NotFinite, match="from document 1, unit 2 on"):
         tune(reader, next_token, grid[1:], training, validation, budget=3.0, count=2)
 

@@ -17,6 +17,7 @@ from ponderttt.environment.text import LiveText
 from ponderttt.environment.tree import read_tree
 from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -39,7 +40,7 @@ def world():
     lm, rng = TransformerLM.from_pretrained("tiny"), np.random.default_rng(0)
     tokens = rng.integers(97, 103, (6, N, U)).astype(np.int32)
     documents = Documents(jnp.asarray(tokens), jnp.ones(tokens.shape, bool), jnp.asarray(256))
-    adapter = NextToken(jnp.asarray(2.0), jnp.asarray(0.2))
+    adapter = NextToken(SGD(jnp.asarray(2.0), jnp.asarray(0.2)))
     hidden = jnp.asarray(hidden_states(lm, documents, chunk=U))
     described = jnp.asarray(rng.normal(size=(6, N, len(DESCRIBED))), jnp.float32)
     extractor = FeatureExtractor.raw(budget=3.0).fit(rng.normal(size=(50, len(NAMES))))

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ponderttt.experiments.convergence import problems, tables
 from ponderttt.experiments.convergence.config import ConvergenceConfig
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.adapters.reconstruction import Reconstruction, ReconstructionLimit
@@ -127,7 +128,9 @@ def _conditions(
     steps = (0, *config.k_values)
     yield Condition("reconstruction", "rate 0", "descent", Reconstruction.of(layers["rate 0"]), 0)
     yield from (Condition("next_token", "", "descent", next_token, k) for k in steps)
-    uphill = dataclasses.replace(next_token, rate=-next_token.rate)
+    rule = next_token.rule
+    assert isinstance(rule, SGD)
+    uphill = dataclasses.replace(next_token, rule=dataclasses.replace(rule, rate=-rule.rate))
     yield from (Condition("next_token", "", "ascent", uphill, k) for k in ASCENTS)
     for trained in ("K = 1", "K = 4"):
         adapter = Reconstruction.of(layers[trained])

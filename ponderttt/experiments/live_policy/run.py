@@ -13,6 +13,7 @@ from ponderttt.allocation.stream import equiprobable_policy
 from ponderttt.environment.text import LiveText
 from ponderttt.errors import InputError
 from ponderttt.experiments.live_policy.config import LivePolicyConfig
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import FeatureExtractor
@@ -112,6 +113,7 @@ def first_failure(trained: Trained, seeds: Sequence[int]) -> NotFinite | None:
 
 def inner_rate(trained: Trained) -> dict[str, float | None]:
     """The inner rate that was used, given or tuned, and its clip; from float32 as written."""
-    adapter = trained.text.adapter
-    clip = None if adapter.clip is None else round(float(adapter.clip), 6)
-    return {"rate": round(float(adapter.rate), 6), "clip": clip}
+    rule = trained.text.adapter.rule
+    assert isinstance(rule, SGD)
+    clip = None if rule.clip is None else round(float(rule.clip), 6)
+    return {"rate": round(float(rule.rate), 6), "clip": clip}

@@ -10,6 +10,7 @@ from ponderttt import pytree
 from ponderttt.errors import InputError
 from ponderttt.inner import additive, low_rank
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.update_rules import UpdateRule
 from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.types import masked_mean
@@ -25,9 +26,7 @@ class NextToken:
     with `rank`; full-rank additions to the MLP's output product as in In-Place TTT without).
     """
 
-    rate: Float[Array, ""]
-    clip: Float[Array, ""] | None = None
-    decay: Float[Array, ""] | None = None
+    rule: UpdateRule
     suffix_blocks: int = 0
     rank: int | None = None
     targets: tuple[str, ...] = ("mlp_out",)

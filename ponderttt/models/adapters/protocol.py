@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.update_rules import UpdateRule
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.head import head_nll
 
@@ -39,16 +40,8 @@ class Adapter(Protocol):
         """How many of the base's last blocks run inside the rollout (static)."""
 
     @property
-    def rate(self) -> Float[Array, "*H"]:
-        """The inner rate: a scalar or one a head."""
-
-    @property
-    def clip(self) -> Float[Array, ""] | None:
-        """Bound on the gradient's global norm."""
-
-    @property
-    def decay(self) -> Float[Array, ""] | None:
-        """Pull towards the initial weights at each step."""
+    def rule(self) -> UpdateRule:
+        """What a gradient does to the fast weights."""
 
     def init(self, lm: TransformerLM) -> Fast:
         """The fast weights at the start of a document."""

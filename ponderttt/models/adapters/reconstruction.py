@@ -12,6 +12,7 @@ from ponderttt.errors import InputError
 from ponderttt.inner import Views
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.limit import limit
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.protocol import Unit
 from ponderttt.models.adapters.ttt_layer import TTTLayer
 from ponderttt.models.decoder.lm import TransformerLM
@@ -49,8 +50,8 @@ class Reconstruction:
         return 0
 
     @property
-    def rate(self) -> Float[Array, "H"]:
-        return self.scale * self.layer.rate()
+    def rule(self) -> SGD:
+        return SGD(self.scale * self.layer.rate(), self.clip, self.decay)
 
     def init(self, lm: TransformerLM) -> Fast:
         return self.layer.initial_fast()
@@ -77,8 +78,8 @@ class ReconstructionLimit(Reconstruction):
     """
 
     @property
-    def rate(self) -> Float[Array, ""]:
-        return jnp.ones(())
+    def rule(self) -> SGD:
+        return SGD(jnp.ones(()), self.clip, self.decay)
 
     def gradient(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]) -> Fast:
         """The way to the limit: Newton's step on a quadratic."""

@@ -20,6 +20,7 @@ from ponderttt.inner import (
 )
 from ponderttt.inner.descent import most_steps
 from ponderttt.inner.fast_weights import Fast
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.norms import rms_norm
 
 
@@ -176,7 +177,7 @@ class TTTLayer(nnx.Module):
             views = self.views(x, mask)
             out, loss = self.add(fast, x, views), self.loss(fast, views)
             fast = adapt(
-                fast, views, k, rate=self.rate(), gradient=self.gradient, max_steps=max_steps
+                fast, views, k, rule=SGD(self.rate()), gradient=self.gradient, max_steps=max_steps
             )
             return fast, (out, loss)
 
