@@ -13,6 +13,7 @@ from ponderttt.evaluation.costs import ledgers
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import SchedulePolicy
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -39,7 +40,7 @@ def unit_costs(lm: TransformerLM, task: AllocationTask) -> pd.DataFrame:
     names = CHUNK_ACTIONS.names
     measurements = {name: always(a) for a, name in enumerate(names)}
     taken = interleaved(
-        measurements | {"base": seconds(lambda: hidden_states(lm, documents, chunk=unit))},
+        measurements | {"base": seconds(lambda: hidden_states(lm, documents, window=Window(unit, overlap=False)))},
         repeats=3,
     )
     analytic = ledgers(CHUNK_ACTIONS.steps, config=lm.config, unit=unit)

@@ -12,6 +12,7 @@ from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import SchedulePolicy
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
@@ -25,7 +26,7 @@ def rows(options: Options) -> list[Row]:
     tokens = jax.random.randint(jax.random.key(0), shape, 0, 256)
     documents = Documents(tokens, jnp.ones(shape, bool), jnp.asarray(256))
     adapter = NextToken(SGD(jnp.asarray(0.3)))
-    hidden = jnp.asarray(hidden_states(lm, documents, chunk=LENGTH))
+    hidden = jnp.asarray(hidden_states(lm, documents, window=Window(LENGTH, overlap=False)))
     count = len(CHUNK_ACTIONS.names)
     tables = jnp.asarray(np.eye(count)[enumerate_allocations(UNITS)], jnp.float32)
 

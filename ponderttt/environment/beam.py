@@ -15,21 +15,23 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ponderttt.environment.protocol import Allocations
-from ponderttt.environment.rollout import views
-from ponderttt.environment.tree import descents, start_weights
+from ponderttt.environment.reading import Learned, begin, open_text, score, views
+from ponderttt.environment.tree import descents
 from ponderttt.errors import InputError
-from ponderttt.inner.fast_weights import Fast
-from ponderttt.inner.update_rules import RuleState
-from ponderttt.models.adapters.protocol import Adapter, token_losses
-from ponderttt.models.decoder.hidden import hidden_states
+from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
+from ponderttt.models.windowed_attention import Past
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents
 
 
 class _Level(NamedTuple):
     """The allocations that are open, each read up to the same unit, which has been scored."""
 
-    weights: tuple[Fast, RuleState]
+    learned: Learned
+    """As that unit found it: the past ends before it."""
+    after: Past | tuple[()]
+    """The past with that unit behind it."""
     loss: Float[Array, "W"]
     cost: Float[Array, "W"]
     action: Int[Array, "W N"]
@@ -44,7 +46,7 @@ def search(
     width: int,
     actions: ActionSpace = CHUNK_ACTIONS,
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
-    chunk: int | None = None,
+    window: Window | None = None,
 ) -> Allocations:
     """The allocations with the least `loss + price * cost` that a beam finds, for each price.
 
@@ -58,23 +60,21 @@ def search(
         raise InputError(f"a beam of width {width} keeps nothing: expected 1 or more")
     if not len(prices) or min(prices) < 0:
         raise InputError(f"prices {list(prices)}: expected one or more, none below 0")
-    chunk = documents.tokens.shape[2] if chunk is None else chunk
-    if hidden is None:
-        hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
+    text, window = open_text(lm, adapter, documents, hidden, window)
     return _search(
-        lm, adapter, documents, jnp.asarray(hidden), jnp.asarray(prices, jnp.float32),
-        width=width, actions=actions, chunk=chunk,
+        lm, adapter, text, jnp.asarray(prices, jnp.float32),
+        width=width, actions=actions, window=window,
     )  # fmt: skip
 
 
-@jax.jit(static_argnames=("width", "actions", "chunk"))
-def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) -> Allocations:
-    def document(inputs):
-        tokens, mask, states = inputs
-        view_of = views(lm, adapter, tokens, mask, states, chunk)
+@jax.jit(static_argnames=("width", "actions", "window"))
+def _search(lm, adapter, text, prices, *, width, actions, window) -> Allocations:
+    def document(text):
+        tokens, mask = text.tokens, text.mask
+        view_of = views(lm, adapter, text, window)
         length = tokens.shape[0]
         expand = partial(_expand, lm, adapter, view_of, tokens, mask, actions)
-        level = _start(lm, adapter, view_of, tokens, mask, 1)
+        level = _start(lm, adapter, view_of, tokens, mask, window)
         num_actions = len(actions.names)
         kept = width * prices.shape[0] + num_actions
         unit = 0
@@ -93,34 +93,41 @@ def _search(lm, adapter, documents, hidden, prices, *, width, actions, chunk) ->
         last = jnp.where(jnp.any(mask[-1]), actions.costs[0], 0.0)
         return Allocations(level.loss, level.cost + last, level.action)
 
-    return jax.lax.map(document, (documents.tokens, documents.mask, hidden))
+    return jax.lax.map(document, text)
 
 
-def _start(lm, adapter, view_of, tokens, mask, width: int) -> _Level:
-    """So many allocations that have decided nothing, their first unit scored."""
-    start = start_weights(lm, adapter)
-    weights = jax.tree.map(lambda w: jnp.broadcast_to(w[None], (width, *w.shape)), start)
-    loss = _losses(lm, adapter, weights[0], view_of(jnp.asarray(0)), tokens[0], mask[0])
-    return _Level(weights, loss, jnp.zeros(width), jnp.zeros((width, tokens.shape[0]), jnp.int32))
+def _start(lm, adapter, view_of, tokens, mask, window) -> _Level:
+    """The one allocation that has decided nothing, its first unit scored."""
+    start = begin(lm, adapter, window, tokens.shape[1])
+    learned = jax.tree.map(lambda x: x[None], start)
+    loss, after = _losses(lm, adapter, learned, view_of, jnp.asarray(0), tokens, mask)
+    history = jnp.zeros((1, tokens.shape[0]), jnp.int32)
+    return _Level(learned, after, loss, jnp.zeros(1), history)
 
 
-def _losses(lm, adapter, fast, view, tokens, mask) -> Float[Array, "W"]:
-    """Of one unit under each of the fast weights `[W, ...]`: nats summed over tokens, over U."""
+def _losses(lm, adapter, learned: Learned, view_of, n, tokens, mask):
+    """Of unit n under each of `learned` [W, ...]: nats summed over tokens, over U; pasts after."""
 
-    def one(fast):
-        losses = token_losses(lm, adapter.hidden(lm, fast, view), tokens)
-        return jnp.sum(jnp.where(mask, losses, 0.0)) / tokens.shape[0]
+    def one(learned):
+        reading = adapter.read(lm, learned.fast, view_of(n, learned.past), learns=False)
+        nll = score(lm, reading, tokens[n], mask[n], with_entropy=False).nll
+        return jnp.sum(nll) / tokens.shape[1], reading.past
 
-    return jax.vmap(one)(fast)
+    return jax.vmap(one)(learned)
 
 
 def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _Level:
     """Every action on unit n of every open allocation, and what unit n + 1 then loses."""
     width, num_actions = level.loss.shape[0], len(actions.names)
-    here = view_of(n)
-    weights = jax.vmap(lambda w: descents(lm, adapter, w, here, actions)[0])(level.weights)
-    weights = jax.tree.map(lambda w: w.reshape(width * num_actions, *w.shape[2:]), weights)
-    losses = _losses(lm, adapter, weights[0], view_of(n + 1), tokens[n + 1], mask[n + 1])
+
+    def act(learned, after):
+        moved = descents(lm, adapter, learned, view_of(n, learned.past), actions)[0]
+        kept = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (num_actions, *x.shape)), after)
+        return moved._replace(past=kept)
+
+    learned = jax.vmap(act)(level.learned, level.after)
+    learned = jax.tree.map(lambda w: w.reshape(width * num_actions, *w.shape[2:]), learned)
+    losses, after = _losses(lm, adapter, learned, view_of, n + 1, tokens, mask)
     # A padded unit takes no step and costs nothing: its actions are one, the cheapest.
     real = jnp.any(mask[n])
     costs = jnp.where(real, jnp.asarray(actions.costs), 0.0)
@@ -128,7 +135,8 @@ def _expand(lm, adapter, view_of, tokens, mask, actions, level: _Level, n) -> _L
     worth = jnp.where(real | (index == 0), 0.0, jnp.inf)
     history = jnp.repeat(level.action, num_actions, axis=0)
     return _Level(
-        weights,
+        learned,
+        after,
         (level.loss[:, None] + worth[None]).reshape(-1) + losses,
         (level.cost[:, None] + costs[None]).reshape(-1),
         history.at[:, n].set(jnp.tile(index, width)),

@@ -3,21 +3,22 @@
 Score first: the loss of record of a unit is that of the fast weights it found.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
+from ponderttt.environment.reading import Learned, Reset, begin, open_text, score, views
 from ponderttt.errors import InputError
-from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend, global_norm
-from ponderttt.models.adapters.protocol import Adapter, Unit, token_losses
-from ponderttt.models.decoder.hidden import hidden_states
+from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend
+from ponderttt.inner.update_rules import global_norm
+from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.lm import TransformerLM
-from ponderttt.models.head import HeadStatistics, head_statistics
+from ponderttt.models.decoder.window import Window
+from ponderttt.models.head import HeadStatistics
 from ponderttt.policies import FeatureExtractor, Policy
 from ponderttt.types import Documents, Episode, Observation, masked_mean
 
@@ -30,7 +31,8 @@ def rollout(
     *,
     key: Key[Array, "*B"],
     dispatch: Dispatch = "masked",
-    chunk: int | None = None,
+    window: Window | None = None,
+    reset: Reset = "repository",
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
     order: Order = "predict_first",
     extractor: FeatureExtractor | None = None,
@@ -39,8 +41,9 @@ def rollout(
 ) -> Episode:
     """Read `documents` unit by unit under `policy`; fast weights start afresh in each document.
 
-    `chunk` is the base's attention window (default: one unit), `hidden` its states if they are
-    cached (those before the adapter's suffix blocks). `masked` vmaps documents and pays the
+    `window` is how far back the base attends (default: within the unit), `hidden` its states if
+    they are cached (those before the adapter's suffix blocks); `reset` says whether fast weights
+    start afresh with each of a document's files too. `masked` vmaps documents and pays the
     policy's largest K everywhere; `switch` reads one document at a time and runs only the steps
     that are taken. Both give the same numbers to 1e-5. `adapt_first` (the order of the TTT
     literature) is causal for units of one token under `reconstruction` only; an `InputError`
@@ -52,21 +55,45 @@ def rollout(
     them one after another under either dispatch. `state` goes on where another rollout ended (its
     `final_state`); by default the stream starts here.
     """
-    unit = documents.tokens.shape[-1]
-    chunk = unit if chunk is None else chunk
-    _check(adapter, unit, chunk, dispatch, order)
+    _check(adapter, documents.tokens.shape[-1], dispatch, order)
     _check_features(policy, documents, extractor, described, order)
-    if hidden is None:
-        hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
-    if tuple(hidden.shape[:3]) != tuple(documents.tokens.shape):
-        raise InputError(
-            f"hidden states of shape {tuple(hidden.shape)} do not belong to documents of shape "
-            f"{tuple(documents.tokens.shape)}: expected [B, N, U, D]"
-        )
+    text, window = open_text(lm, adapter, documents, hidden, window, reset)
     return _read_documents(
-        lm, adapter, policy, extractor, documents, jnp.asarray(hidden), described,
+        lm, adapter, policy, extractor, text, described,
         document_keys(key, documents.tokens.shape[0]), state,
-        dispatch=dispatch, chunk=chunk, order=order,
+        dispatch=dispatch, window=window, order=order,
+    )  # fmt: skip
+
+
+def read_part(
+    lm: TransformerLM,
+    adapter: Adapter,
+    policy: Policy,
+    document: Documents,
+    *,
+    key: Key[Array, ""],
+    units: range,
+    carry: Carry | None = None,
+    dispatch: Dispatch = "switch",
+    window: Window | None = None,
+    reset: Reset = "repository",
+    hidden: Float[Array | np.ndarray, "one N U D"] | None = None,
+) -> tuple[Episode, Carry]:
+    """The episode of some `units` of one document, and what is carried behind them.
+
+    With the carry of the part before it, part after part is the `rollout` of the whole, bit for
+    bit: a long document can be read, kept and gone on with.
+    """
+    if len(document.tokens) != 1:
+        raise InputError(f"{len(document.tokens)} documents: expected one, of which a part is read")
+    _check(adapter, document.tokens.shape[-1], dispatch, "predict_first")
+    _check_features(policy, document, None, None, "predict_first")
+    if (units.start != 0) != (carry is not None):
+        raise InputError(f"units from {units.start}: a part begins at 0, or with a carry=")
+    text, window = open_text(lm, adapter, document, hidden, window, reset)
+    return _read_part(
+        lm, adapter, policy, text, document_keys(key, 1), carry, jnp.asarray(np.asarray(units)),
+        dispatch=dispatch, window=window,
     )  # fmt: skip
 
 
@@ -82,13 +109,11 @@ def start_state(policy: Policy, keys: Key[Array, "B"]) -> Any:
     return jax.tree.map(jnp.asarray, policy.init(jax.random.split(keys[0])[0]))
 
 
-def _check(adapter: Adapter, unit: int, chunk: int, dispatch: str, order: str) -> None:
+def _check(adapter: Adapter, unit: int, dispatch: str, order: str) -> None:
     if dispatch not in DISPATCHES:
         raise InputError(f"unknown dispatch {dispatch!r}: expected one of {', '.join(DISPATCHES)}")
     if order not in get_args(Order):
         raise InputError(f"unknown order {order!r}: expected {' or '.join(get_args(Order))}")
-    if chunk % unit:
-        raise InputError(f"a unit of {unit} tokens does not divide the chunk of {chunk} tokens")
     if order == "adapt_first" and unit > 1:
         raise InputError(
             f"adapt_first with units of {unit} tokens would predict a token from itself: "
@@ -119,39 +144,10 @@ def _check_features(policy: Policy, documents: Documents, extractor, described, 
         )
 
 
-def _by_chunk(hidden: Float[Array, "N U D"], chunk: int) -> Float[Array, "chunks C D"]:
-    """Units joined into whole attention chunks, the last one padded with zeros."""
-    n, u, d = hidden.shape
-    per_chunk = chunk // u
-    padded = jnp.pad(hidden, ((0, -n % per_chunk), (0, 0), (0, 0)))
-    return padded.reshape(-1, chunk, d)
-
-
-def views(
-    lm: TransformerLM,
-    adapter: Adapter,
-    tokens: Int[Array, "N U"],
-    mask: Bool[Array, "N U"],
-    hidden: Float[Array, "N U D"],
-    chunk: int,
-) -> Callable[[Int[Array, ""]], Any]:
-    """What the adapter sees of unit n of one document, as a function of n."""
-    unit = tokens.shape[1]
-    chunks = _by_chunk(hidden, chunk) if adapter.suffix_blocks else hidden
-    per_chunk = chunk // unit if adapter.suffix_blocks else 1
-
-    def view(n):
-        states = jax.lax.dynamic_index_in_dim(chunks, n // per_chunk, keepdims=False)
-        return adapter.view(lm, Unit(states, (n % per_chunk) * unit, tokens[n], mask[n]))
-
-    return view
-
-
-class _Carry(NamedTuple):
+class Carry(NamedTuple):
     """What one unit hands to the next."""
 
-    fast: Any
-    rule_state: Any
+    learned: Learned
     policy: Any
     memory: Any
     spent: Float[Array, ""]
@@ -159,65 +155,71 @@ class _Carry(NamedTuple):
 
 
 def _read_document(
-    lm, adapter, policy, extractor, state, inputs, *, dispatch, chunk, order
-) -> tuple[Any, Episode]:
-    """One document: tokens and mask [N, U], hidden [N, U, D] -> an Episode without its B axis."""
-    tokens, mask, hidden, described, key = inputs
-    n_units, unit = tokens.shape
+    lm, adapter, policy, extractor, inputs, carry, units, *, dispatch, window, order, n_units
+) -> tuple[Carry, Episode]:
+    """The `units` of one document, from what is carried -> an Episode without its B axis."""
+    text, described, key = inputs
+    tokens, mask = text.tokens, text.mask
     steps_of, cost_of = jnp.asarray(policy.actions.steps), jnp.asarray(policy.actions.costs)
     unit_key = jax.random.split(key)[1]
-    initial, view_of = adapter.init(lm), views(lm, adapter, tokens, mask, hidden, chunk)
+    view_of = views(lm, adapter, text, window)
     unknown = jnp.full((), jnp.nan)
     with_entropy = extractor is not None or "entropy" in policy.needs
-
+    learns = policy.max_steps > 0 or "gradient_norm" in policy.needs
     rule, gradient = adapter.rule, partial(adapter.gradient, lm)
 
-    def read_unit(carry: _Carry, n):
-        view = view_of(n)
-        known, token_nll = None, carry.token_nll
+    def read_unit(carry: Carry, n):
+        fast, rule_state = carry.learned[:2]
+        if text.resets is not None:
+            fresh = adapter.init(lm)
+            fast, rule_state = _afresh(
+                text.resets[n], (fresh, rule.init(fresh)), (fast, rule_state)
+            )
+        view = view_of(n, carry.learned.past)
+        known, token_nll, past, first = None, carry.token_nll, carry.learned.past, None
         if order == "predict_first":
-            known = score(lm, adapter, carry.fast, view, tokens[n], mask[n], with_entropy)
-            token_nll = known.nll
+            reading = adapter.read(lm, fast, view, learns=learns)
+            known = score(lm, reading, tokens[n], mask[n], with_entropy)
+            token_nll, past = known.nll, reading.past
+            first = partial(gradient, fast, view, reading) if reading.pull else None
         seen = Observation(
             n, token_nll, mask[n], masked_mean(token_nll, mask[n]),
-            adapter.observed_loss(carry.fast, view, token_nll), carry.spent,
+            adapter.observed_loss(fast, view, token_nll), carry.spent,
             unknown, unknown, jnp.zeros(0),
         )  # fmt: skip
         if "gradient_norm" in policy.needs:
-            seen = seen._replace(gradient_norm=global_norm(gradient(carry.fast, view)))
+            known_gradient = first() if first else gradient(fast, view)
+            seen = seen._replace(gradient_norm=global_norm(known_gradient))
+            first = partial(lambda known: known, known_gradient)
         seen, memory = _with_features(extractor, carry.memory, seen, known, described, n_units)
         decision, policy_state = policy.act(carry.policy, seen, jax.random.fold_in(unit_key, n))
         real = jnp.any(mask[n])
         steps = jnp.where(real, steps_of[decision.action], 0)
         cost = jnp.where(real, cost_of[decision.action], 0.0)
         fast, rule_state, norm = descend(
-            carry.fast,
-            view,
-            steps,
-            rule=rule,
-            state=carry.rule_state,
-            gradient=gradient,
-            max_steps=policy.max_steps,
-            dispatch=dispatch,
-        )
+            fast, view, steps, rule=rule, state=rule_state, gradient=gradient, first=first,
+            max_steps=policy.max_steps, dispatch=dispatch,
+        )  # fmt: skip
         if extractor is not None:
             memory = extractor.remember(memory, cost, steps, norm)
         if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
-            token_nll = score(lm, adapter, fast, view, tokens[n], mask[n], False).nll
+            reading = adapter.read(lm, fast, view, learns=False)
+            token_nll = score(lm, reading, tokens[n], mask[n], False).nll
         record = Episode(
             token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost,
             seen.inner_loss, decision.log_prob, decision.value, seen.entropy,
             seen.gradient_norm if "gradient_norm" in policy.needs else norm,
             seen.features, mask[n], policy_state,
         )  # fmt: skip
-        spent = carry.spent + cost
-        return _Carry(fast, rule_state, policy_state, memory, spent, token_nll), record
+        learned = Learned(fast, rule_state, past)
+        return Carry(learned, policy_state, memory, carry.spent + cost, token_nll), record
 
-    memory = None if extractor is None else extractor.init()
-    start = (initial, rule.init(initial), policy.reset(state), memory)
-    carry = _Carry(*start, jnp.zeros(()), jnp.zeros(unit))
-    carry, episode = jax.lax.scan(read_unit, carry, jnp.arange(n_units))
-    return carry.policy, episode
+    return jax.lax.scan(read_unit, carry, units)
+
+
+def _afresh(resets, fresh, carried):
+    """`fresh` where the unit `resets`, else what was carried to it."""
+    return jax.tree.map(lambda new, old: jnp.where(resets, new, old), fresh, carried)
 
 
 def _with_features(
@@ -235,37 +237,42 @@ def _with_features(
     return seen._replace(features=features), memory
 
 
-def score(
-    lm: TransformerLM,
-    adapter: Adapter,
-    fast: Any,
-    view: Any,
-    tokens: Int[Array, "U"],
-    mask: Bool[Array, "U"],
-    with_entropy: bool,
-) -> HeadStatistics:
-    """One unit's losses under `fast`, 0 on padding; without `with_entropy`, entropies are NaN."""
-    hidden = adapter.hidden(lm, fast, view)
-    if with_entropy:
-        scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
-    else:
-        unknown = jnp.full(tokens.shape, jnp.nan)
-        scored = HeadStatistics(token_losses(lm, hidden, tokens), unknown, unknown)
-    return scored._replace(nll=jnp.where(mask, scored.nll, 0.0))
+def _begin(lm, adapter, policy, extractor, window, unit: int, state) -> Carry:
+    """What is carried into a document's first unit by a policy in `state`."""
+    memory = None if extractor is None else extractor.init()
+    learned = begin(lm, adapter, window, unit)
+    return Carry(learned, policy.reset(state), memory, jnp.zeros(()), jnp.zeros(unit))
 
 
-@jax.jit(static_argnames=("dispatch", "chunk", "order"))
+@jax.jit(static_argnames=("dispatch", "window", "order"))
 def _read_documents(
-    lm, adapter, policy, extractor, documents, hidden, described, keys, state,
-    *, dispatch, chunk, order,
-):  # fmt: skip
-    read = partial(
-        _read_document, lm, adapter, policy, extractor, dispatch=dispatch, chunk=chunk, order=order
-    )
-    if described is not None:
-        described = jnp.asarray(described)
-    inputs = (documents.tokens, documents.mask, hidden, described, keys)
+    lm, adapter, policy, extractor, text, described, keys, state, *, dispatch, window, order
+):
+    n_units, unit = text.tokens.shape[1:]
+
+    def read(state, inputs):
+        carry = _begin(lm, adapter, policy, extractor, window, unit, state)
+        carry, episode = _read_document(
+            lm, adapter, policy, extractor, inputs, carry, jnp.arange(n_units),
+            dispatch=dispatch, window=window, order=order, n_units=n_units,
+        )  # fmt: skip
+        return carry.policy, episode
+
+    inputs = (text, None if described is None else jnp.asarray(described), keys)
     state = start_state(policy, keys) if state is None else state
     if dispatch == "masked" and not policy.follows_stream:
         return jax.vmap(partial(read, state))(inputs)[1]
     return jax.lax.scan(read, state, inputs)[1]
+
+
+@jax.jit(static_argnames=("dispatch", "window"))
+def _read_part(lm, adapter, policy, text, keys, carry, units, *, dispatch, window):
+    n_units, unit = text.tokens.shape[1:]
+    if carry is None:
+        carry = _begin(lm, adapter, policy, None, window, unit, start_state(policy, keys))
+    inputs = (jax.tree.map(lambda x: x[0], text), None, keys[0])
+    carry, episode = _read_document(
+        lm, adapter, policy, None, inputs, carry, units,
+        dispatch=dispatch, window=window, order="predict_first", n_units=n_units,
+    )  # fmt: skip
+    return jax.tree.map(lambda x: x[None], episode), carry

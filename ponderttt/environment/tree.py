@@ -13,14 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ponderttt.environment.rollout import score, views
+from ponderttt.environment.reading import Learned, begin, open_text, score, views
 from ponderttt.errors import InputError
 from ponderttt.inner.descent import descend
-from ponderttt.inner.fast_weights import Fast
-from ponderttt.inner.update_rules import RuleState
 from ponderttt.models.adapters.protocol import Adapter
-from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import FeatureExtractor
 from ponderttt.policies.features import DESCRIBED
 from ponderttt.types import CHUNK_ACTIONS, ActionSpace, Documents, Observation, masked_mean
@@ -89,9 +87,9 @@ def read_tree(
     *,
     actions: ActionSpace = CHUNK_ACTIONS,
     hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
-    chunk: int | None = None,
+    window: Window | None = None,
 ) -> Tree:
-    """Evaluate every allocation of full documents of 2 to 6 units."""
+    """Evaluate every allocation of full documents of 2 to 6 units; arguments as `rollout`'s."""
     b, n, u = documents.tokens.shape
     if not 2 <= n <= MOST_UNITS:
         raise InputError(
@@ -100,28 +98,20 @@ def read_tree(
         )
     if not np.asarray(documents.mask).all():
         raise InputError("a tree is read of full documents: expected no padding")
-    chunk = u if chunk is None else chunk
-    if hidden is None:
-        hidden = hidden_states(lm, documents, chunk=chunk, suffix_blocks=adapter.suffix_blocks)
-    return _read(lm, adapter, documents, jnp.asarray(hidden), actions=actions, chunk=chunk)
-
-
-def start_weights(lm: TransformerLM, adapter: Adapter) -> tuple[Fast, RuleState]:
-    """The fast weights at the start of a document, and what the update rule holds there."""
-    fast = adapter.init(lm)
-    return fast, adapter.rule.init(fast)
+    text, window = open_text(lm, adapter, documents, hidden, window)
+    return _read(lm, adapter, text, actions=actions, window=window)
 
 
 def descents(
     lm: TransformerLM,
     adapter: Adapter,
-    weights: tuple[Fast, RuleState],
+    learned: Learned,
     view: Any,
     actions: ActionSpace,
-) -> tuple[tuple[Fast, RuleState], Float[Array, ""]]:
+) -> tuple[Learned, Float[Array, ""]]:
     """The fast weights and the rule's state after each action, [A, ...]; the first gradient's norm.
 
-    One descent of the most steps passes them all.
+    One descent of the most steps passes them all. The past is left as it is, once for each action.
     """
     rule = adapter.rule
 
@@ -132,38 +122,42 @@ def descents(
         )  # fmt: skip
         return (fast, state), ((fast, state), norm)
 
+    weights = (learned.fast, learned.rule)
     _, (after, norms) = jax.lax.scan(step, weights, None, length=actions.max_steps)
     steps = np.asarray(actions.steps)
     ends = jax.tree.map(lambda start, path: jnp.stack([start, *path])[steps], weights, after)
-    return ends, norms[0]
+    kept = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (len(steps), *x.shape)), learned.past)
+    return Learned(*ends, kept), norms[0]
 
 
 class _Nodes(NamedTuple):
     """The prefixes of allocations that end at a unit."""
 
-    weights: tuple[Fast, RuleState]
+    learned: Learned
     memory: Any
     spent: Float[Array, "W"]
 
 
-@jax.jit(static_argnames=("actions", "chunk"))
-def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
+@jax.jit(static_argnames=("actions", "window"))
+def _read(lm, adapter, text, *, actions, window) -> Tree:
     extractor = FeatureExtractor.raw(budget=1.0)
     undescribed = jnp.zeros(len(DESCRIBED))
     steps, costs = jnp.asarray(actions.steps), jnp.asarray(actions.costs)
 
-    def document(inputs):
-        tokens, mask, states = inputs
-        view_of = views(lm, adapter, tokens, mask, states, chunk)
-        units = tokens.shape[0]
+    def document(text):
+        tokens, mask = text.tokens, text.mask
+        view_of = views(lm, adapter, text, window)
+        units, unit = tokens.shape
 
-        def known(fast, n, with_entropy):
-            view = view_of(jnp.asarray(n))
-            found = score(lm, adapter, fast, view, tokens[n], mask[n], with_entropy)
-            return view, found, adapter.observed_loss(fast, view, found.nll)
+        def known(learned, n, with_entropy):
+            view = view_of(jnp.asarray(n), learned.past)
+            reading = adapter.read(lm, learned.fast, view, learns=False)
+            found = score(lm, reading, tokens[n], mask[n], with_entropy)
+            inner_loss = adapter.observed_loss(learned.fast, view, found.nll)
+            return view, found, inner_loss, learned._replace(past=reading.past)
 
         def visit(node: _Nodes, n: int):
-            view, found, inner_loss = known(node.weights[0], n, True)
+            view, found, inner_loss, learned = known(node.learned, n, True)
             seen = Observation(
                 jnp.asarray(n), found.nll, mask[n], masked_mean(found.nll, mask[n]), inner_loss,
                 node.spent, masked_mean(found.entropy, mask[n]), jnp.zeros(()), jnp.zeros(0),
@@ -171,20 +165,20 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
             features, memory = extractor.observe(
                 node.memory, seen, found.entropy, found.max_log_prob, undescribed, units
             )
-            weights, norm = descents(lm, adapter, node.weights, view, actions)
+            learned, norm = descents(lm, adapter, learned, view, actions)
 
             def remember(a):
                 return extractor.remember(memory, costs[a], steps[a], norm)
 
             memories = jax.vmap(remember)(jnp.arange(len(actions.names)))
             record = (found.nll, inner_loss, seen.entropy, norm, features)
-            return record, _Nodes(weights, memories, node.spent + costs)
+            return record, _Nodes(learned, memories, node.spent + costs)
 
-        def visit_last(fast):
-            _, found, inner_loss = known(fast, units - 1, False)
+        def visit_last(learned):
+            _, found, inner_loss, _ = known(learned, units - 1, False)
             return found.nll, inner_loss
 
-        start = _Nodes(start_weights(lm, adapter), extractor.init(), jnp.zeros(()))
+        start = _Nodes(begin(lm, adapter, window, unit), extractor.init(), jnp.zeros(()))
         nodes = jax.tree.map(lambda x: x[None], start)
         seen = []
         for n in range(units - 1):
@@ -192,7 +186,7 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
             record, nodes = jax.lax.map(partial(visit, n=n), nodes, batch_size=at_once)
             nodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), nodes)
             seen.append(record)
-        last = jax.lax.map(visit_last, nodes.weights[0], batch_size=NODES_AT_ONCE)
+        last = jax.lax.map(visit_last, nodes.learned, batch_size=NODES_AT_ONCE)
         inside = [jnp.concatenate(parts) for parts in zip(*seen, strict=True)]
         return Tree(
             jnp.concatenate([inside[0], last[0]]),
@@ -200,4 +194,4 @@ def _read(lm, adapter, documents, hidden, *, actions, chunk) -> Tree:
             *inside[2:],
         )
 
-    return jax.lax.map(document, (documents.tokens, documents.mask, hidden))
+    return jax.lax.map(document, text)

@@ -13,15 +13,16 @@ from ponderttt.inner.descent import Dispatch
 from ponderttt.models.adapters.protocol import Adapter, token_losses
 from ponderttt.models.decoder.hidden import Encoded, cached_states, hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import Policy
 from ponderttt.training.finite import check_finite
 from ponderttt.types import Documents
 
 
-def with_hidden(lm: TransformerLM, documents: Documents) -> Encoded:
-    """`documents` with the frozen base's cached states, one unit an attention window."""
-    unit = documents.tokens.shape[-1]
-    states = cached_states(lm, documents, chunk=unit)
+def with_hidden(lm: TransformerLM, documents: Documents, window: Window | None = None) -> Encoded:
+    """`documents` with the frozen base's cached states; by default no unit sees another."""
+    window = window or Window(documents.tokens.shape[-1], overlap=False)
+    states = cached_states(lm, documents, window=window)
     return Encoded(documents, [x.hidden for x in states], [x.attention for x in states])
 
 
@@ -73,11 +74,11 @@ class Reader:
         )
 
         def compute() -> Arrays:
-            chunk = window * documents.tokens.shape[-1]
+            chunk = Window(window * documents.tokens.shape[-1], overlap=False)
             if window == 1:
                 hidden = np.asarray(texts.batch(np.asarray([index]))[1])
             else:
-                hidden = hidden_states(self.lm, documents, chunk=chunk)
+                hidden = hidden_states(self.lm, documents, window=chunk)
             losses = np.asarray(_frozen_losses(self.lm, hidden, documents.tokens))
             mask = np.asarray(documents.mask[0])
             return {"token_nll": losses[0] * mask, "mask": mask}

@@ -21,6 +21,7 @@ from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTLayer
 from ponderttt.models.decoder.hidden import Encoded
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import RandomPolicy
 from ponderttt.storage import alone_in, writable_folder
 from ponderttt.training.checkpoints import restore_checkpoint, save_checkpoint
@@ -79,7 +80,7 @@ class Program(NamedTuple):
     """What a training step is compiled for; the mixture and the weights are its arguments."""
 
     graph: nnx.GraphDef
-    chunk: int | None
+    window: Window | None
     learning_rate: float
     warmup: int
     weight_decay: float
@@ -98,7 +99,7 @@ class Program(NamedTuple):
 def outer_loss(program: Program, state, scale, lm, policy, documents, hidden, key):
     """`(CE + inner_weight * inner loss per dimension, CE)` of one rollout, means over tokens."""
     adapter = Reconstruction(program.graph, state, scale)
-    episode = rollout(lm, adapter, policy, documents, key=key, chunk=program.chunk, hidden=hidden)
+    episode = rollout(lm, adapter, policy, documents, key=key, window=program.window, hidden=hidden)
     tokens = jnp.maximum(jnp.sum(episode.mask), 1).astype(float)
     units = jnp.maximum(jnp.sum(jnp.any(episode.mask, axis=-1)), 1).astype(float)
     nll = jnp.sum(episode.token_nll) / tokens
@@ -134,12 +135,17 @@ class TTTTrainer:
     """
 
     def __init__(
-        self, lm: TransformerLM, layer: TTTLayer, config: TrainerConfig, *, chunk: int | None = None
+        self,
+        lm: TransformerLM,
+        layer: TTTLayer,
+        config: TrainerConfig,
+        *,
+        window: Window | None = None,
     ):
         self.lm, self.config = lm, config
         self.graph, self.state = nnx.split(layer)
         self.program = Program(
-            self.graph, chunk, config.learning_rate, config.warmup, config.weight_decay,
+            self.graph, window, config.learning_rate, config.warmup, config.weight_decay,
             config.clip, config.inner_weight,
         )  # fmt: skip
         self.policy = RandomPolicy(jnp.asarray(config.mixture))

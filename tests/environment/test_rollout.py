@@ -17,6 +17,7 @@ from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import EMAGate, RandomPolicy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS, Decision, Documents
 
@@ -306,7 +307,7 @@ def test_cached_hidden_states_give_the_same_bits(tiny):
     from ponderttt.models.decoder.hidden import hidden_states
 
     documents, made = text(batch=2), NextToken(SGD(RATE))
-    hidden = hidden_states(tiny, documents, chunk=U)
+    hidden = hidden_states(tiny, documents, window=Window(U, overlap=False))
     np.testing.assert_array_equal(
         losses(tiny, made, UniformPolicy("UPDATE_1"), documents),
         losses(tiny, made, UniformPolicy("UPDATE_1"), documents, hidden=hidden),

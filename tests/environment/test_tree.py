@@ -25,6 +25,7 @@ from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import cached_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.models.policy_network import PolicyNetworkConfig, init_policy
 from ponderttt.policies import (
     ActorCritic,
@@ -54,7 +55,7 @@ class World:
         rng = np.random.default_rng(0)
         tokens = rng.integers(97, 110, (B, N, U)).astype(np.int32)
         self.documents = Documents(tokens, np.ones(tokens.shape, bool), np.asarray(256))
-        states = cached_states(self.lm, self.documents, chunk=U)
+        states = cached_states(self.lm, self.documents, window=Window(U, overlap=False))
         self.hidden = np.stack([s.hidden for s in states])
         classes, frequency = np.zeros(512, np.int8), np.zeros(512, np.float32)
         table = TokenTable(classes, frequency, float(self.hidden.std()))

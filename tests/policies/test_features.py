@@ -14,6 +14,7 @@ from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import cached_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.policies import (
     EMAGate,
     EntropyBasedPolicy,
@@ -51,7 +52,7 @@ def read(tmp_path_factory):
         documents = corpus.documents
 
         def states(documents):
-            return cached_states(lm, documents, chunk=U)
+            return cached_states(lm, documents, window=Window(U, overlap=False))
 
         hidden = np.stack([each.hidden for each in states(documents)])
         table = TokenTable.fit(tokenizer, documents.tokens, hidden)

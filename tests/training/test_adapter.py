@@ -13,6 +13,7 @@ from ponderttt.errors import InputError
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
 from ponderttt.models.decoder.hidden import Encoded, hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.training import TrainerConfig, TTTTrainer
 from ponderttt.training.adapter import outer_loss
 from ponderttt.types import Documents
@@ -31,7 +32,7 @@ def corpus(lm):
     rng = np.random.default_rng(0)
     tokens = np.repeat(rng.integers(97, 105, (4, 1, U)), 3, axis=1).astype(np.int32)
     documents = Documents(tokens, np.ones(tokens.shape, bool), np.asarray(256))
-    return Encoded(documents, list(np.asarray(hidden_states(lm, documents, chunk=U))))
+    return Encoded(documents, list(np.asarray(hidden_states(lm, documents, window=Window(U, overlap=False)))))
 
 
 def layer(fast_weight="linear"):

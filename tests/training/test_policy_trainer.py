@@ -21,6 +21,7 @@ from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.models.policy_network import PolicyNetworkConfig, apply_policy, init_policy
 from ponderttt.policies import FeatureExtractor, SchedulePolicy, UniformPolicy
 from ponderttt.policies.actor_critic import Account, ActorCritic, load_policy, save_policy
@@ -41,7 +42,7 @@ def world():
     tokens = rng.integers(97, 103, (6, N, U)).astype(np.int32)
     documents = Documents(jnp.asarray(tokens), jnp.ones(tokens.shape, bool), jnp.asarray(256))
     adapter = NextToken(SGD(jnp.asarray(2.0), jnp.asarray(0.2)))
-    hidden = jnp.asarray(hidden_states(lm, documents, chunk=U))
+    hidden = jnp.asarray(hidden_states(lm, documents, window=Window(U, overlap=False)))
     described = jnp.asarray(rng.normal(size=(6, N, len(DESCRIBED))), jnp.float32)
     extractor = FeatureExtractor.raw(budget=3.0).fit(rng.normal(size=(50, len(NAMES))))
     return World.of(LiveText(lm, adapter, documents, hidden, extractor, described))

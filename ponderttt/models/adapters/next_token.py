@@ -1,6 +1,7 @@
 """The next-token objective: additive fast weights that descend the language model's loss."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from ponderttt.errors import InputError
 from ponderttt.inner import additive, low_rank
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.update_rules import UpdateRule
-from ponderttt.models.adapters.protocol import Unit, token_losses
+from ponderttt.models.adapters.protocol import Reading, Unit, token_losses
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.types import masked_mean
 
@@ -57,23 +58,39 @@ class NextToken:
     def view(self, lm: TransformerLM, unit: Unit) -> Unit:
         return unit
 
-    def hidden(self, lm: TransformerLM, fast: Fast, view: Unit) -> Float[Array, "U D"]:
-        if not self.suffix_blocks:
-            h = view.hidden.astype(jnp.float32)
-            unit = h * jax.lax.rsqrt(jnp.sum(h**2, axis=-1, keepdims=True) + 1e-12)
-            return h + (unit @ fast["w"] if self.rank is None else unit @ fast["a"] @ fast["b"])
-        out = lm.suffix_states(view.hidden[None], self.suffix_blocks, deltas=fast)[0]
-        return jax.lax.dynamic_slice_in_dim(out, view.offset, view.tokens.shape[0])
+    def read(self, lm: TransformerLM, fast: Fast, view: Unit, *, learns: bool) -> Reading:
+        states = partial(self._states, lm, view)
+        if not learns:
+            return Reading(*states(fast), None)
+        hidden, pull, past = jax.vjp(states, fast, has_aux=True)
+        return Reading(hidden, past, pull)
+
+    def _states(self, lm: TransformerLM, view: Unit, fast: Fast):
+        """What the head reads, and the past with this unit behind it."""
+        if self.suffix_blocks:
+            hidden, past = lm.read_unit(
+                view.hidden[None], self.suffix_blocks, view.context, view.past, deltas=fast
+            )
+            return hidden[0], past
+        h = view.hidden.astype(jnp.float32)
+        unit = h * jax.lax.rsqrt(jnp.sum(h**2, axis=-1, keepdims=True) + 1e-12)
+        added = unit @ fast["w"] if self.rank is None else unit @ fast["a"] @ fast["b"]
+        return h + added, view.past
 
     def observed_loss(self, fast: Fast, view: Unit, token_nll: Float[Array, "U"]):
         return masked_mean(token_nll, view.mask)
 
-    def gradient(self, lm: TransformerLM, fast: Fast, view: Unit) -> Fast:
-        def loss(fast):
-            losses = token_losses(lm, self.hidden(lm, fast, view), view.tokens)
-            return masked_mean(losses, view.mask)
+    def gradient(
+        self, lm: TransformerLM, fast: Fast, view: Unit, reading: Reading | None = None
+    ) -> Fast:
+        if reading is None:
+            reading = self.read(lm, fast, view, learns=True)
+        assert reading.pull is not None
 
-        return jax.grad(loss)(fast)
+        def loss(hidden):
+            return masked_mean(token_losses(lm, hidden, view.tokens), view.mask)
+
+        return reading.pull(jax.grad(loss)(reading.hidden))[0]
 
 
 pytree.register(NextToken, meta_fields=["suffix_blocks", "rank", "targets", "seed"])

@@ -4,27 +4,42 @@ An adapter is a pytree; `rollout` hands it one unit of one document at a time. `
 states of the frozen base: the last ones, or those before the last `suffix_blocks` blocks.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.update_rules import UpdateRule
+from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.head import head_nll
+from ponderttt.models.windowed_attention import Past
 
 
 class Unit(NamedTuple):
     """One unit as the adapter meets it.
 
-    `hidden` holds the unit's whole attention chunk when suffix blocks have to run (the unit starts
-    at `offset`), else the unit alone. Later units in the chunk are there but causally masked.
+    With suffix blocks, `past` holds what those blocks have read before it in its context: keys and
+    values as they were when they were read. Without, `context` and `past` are empty.
     """
 
-    hidden: Float[Array, "C D"]
-    offset: Int[Array, ""]
+    hidden: Float[Array, "U D"]
     tokens: Int[Array, "U"]
     mask: Bool[Array, "U"]
+    context: Context | tuple[()]
+    past: Past | tuple[()]
+
+
+class Reading(NamedTuple):
+    """What an adapter makes of a unit."""
+
+    hidden: Float[Array, "U D"]
+    """The states that the head reads."""
+    past: Past | tuple[()]
+    """That of the unit, and the unit behind it."""
+    pull: Callable[[Float[Array, "U D"]], tuple[Fast]] | None
+    """From a derivative with respect to `hidden` to that with respect to the fast weights."""
 
 
 @runtime_checkable
@@ -49,14 +64,19 @@ class Adapter(Protocol):
     def view(self, lm: TransformerLM, unit: Unit) -> Any:
         """What prediction and inner loss need of a unit, computed once."""
 
-    def hidden(self, lm: TransformerLM, fast: Fast, view: Any) -> Float[Array, "U D"]:
-        """The hidden states that the head reads."""
+    def read(self, lm: TransformerLM, fast: Fast, view: Any, *, learns: bool) -> Reading:
+        """The unit's states under `fast`; with `pull` where it `learns` from its prediction."""
 
     def observed_loss(self, fast: Fast, view: Any, token_nll: Float[Array, "U"]):
         """The inner loss before adapting, from what scoring computed anyway where it can be."""
 
-    def gradient(self, lm: TransformerLM, fast: Fast, view: Any) -> Fast:
-        """Of the inner loss: what `adapt` descends along."""
+    def gradient(
+        self, lm: TransformerLM, fast: Fast, view: Any, reading: Reading | None = None
+    ) -> Fast:
+        """Of the inner loss: what `adapt` descends along.
+
+        `reading` is what `read` made of the unit under these weights, where it was made to learn.
+        """
 
 
 def token_losses(

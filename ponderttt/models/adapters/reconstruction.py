@@ -1,6 +1,7 @@
 """The reconstruction objective: a trained TTT layer on the last hidden state."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from ponderttt.inner import Views
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.limit import limit
 from ponderttt.inner.update_rules import SGD
-from ponderttt.models.adapters.protocol import Unit
+from ponderttt.models.adapters.protocol import Reading, Unit
 from ponderttt.models.adapters.ttt_layer import TTTLayer
 from ponderttt.models.decoder.lm import TransformerLM
 
@@ -59,14 +60,16 @@ class Reconstruction:
     def view(self, lm: TransformerLM, unit: Unit) -> tuple[Unit, Views]:
         return unit, self.layer.views(unit.hidden, unit.mask)
 
-    def hidden(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]):
+    def read(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views], *, learns: bool):
         unit, views = view
-        return self.layer.add(fast, unit.hidden.astype(jnp.float32), views)
+        return Reading(self.layer.add(fast, unit.hidden.astype(jnp.float32), views), (), None)
 
     def observed_loss(self, fast: Fast, view: tuple[Unit, Views], token_nll):
         return self.layer.loss(fast, view[1])
 
-    def gradient(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]) -> Fast:
+    def gradient(
+        self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views], reading: Any = None
+    ) -> Fast:
         return self.layer.gradient(fast, view[1])
 
 
@@ -81,7 +84,9 @@ class ReconstructionLimit(Reconstruction):
     def rule(self) -> SGD:
         return SGD(jnp.ones(()), self.clip, self.decay)
 
-    def gradient(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views]) -> Fast:
+    def gradient(
+        self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views], reading: Any = None
+    ) -> Fast:
         """The way to the limit: Newton's step on a quadratic."""
         if self.layer.config.norm or self.layer.config.fast_weight != "linear":
             raise InputError("the limit is known for linear fast weights without a norm: use adapt")

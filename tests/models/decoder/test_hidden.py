@@ -6,6 +6,7 @@ from ponderttt.errors import InputError
 from ponderttt.models.attention import attention_summary
 from ponderttt.models.decoder.hidden import cached_states, hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.types import Documents
 
 
@@ -52,7 +53,7 @@ class Counting(TransformerLM):
 
 def test_states_are_those_of_the_chunks_read_alone(lm):
     documents = make_documents()
-    states = hidden_states(lm, documents, chunk=16)
+    states = hidden_states(lm, documents, window=Window(16, overlap=False))
     inputs = np.asarray(documents.inputs).reshape(9, 16)
     expected = np.asarray(lm.hidden_states(inputs)).reshape(3, 6, 8, -1)
     np.testing.assert_allclose(states, expected, rtol=1e-5, atol=1e-5)
@@ -60,21 +61,21 @@ def test_states_are_those_of_the_chunks_read_alone(lm):
 
 def test_a_chunk_longer_than_the_document_or_not_dividing_it_is_only_padded(lm):
     documents = make_documents()
-    whole = hidden_states(lm, documents, chunk=48)
-    np.testing.assert_allclose(hidden_states(lm, documents, chunk=64), whole, atol=1e-5)
+    whole = hidden_states(lm, documents, window=Window(48, overlap=False))
+    np.testing.assert_allclose(hidden_states(lm, documents, window=Window(64, overlap=False)), whole, atol=1e-5)
     np.testing.assert_allclose(
-        hidden_states(lm, documents, chunk=32)[:, :4], whole[:, :4], atol=1e-5
+        hidden_states(lm, documents, window=Window(32, overlap=False))[:, :4], whole[:, :4], atol=1e-5
     )
 
 
 def test_earlier_states_are_bit_identical_when_a_token_changes(lm):
     documents = make_documents(count=1)
-    states = hidden_states(lm, documents, chunk=16).reshape(48, -1)
+    states = hidden_states(lm, documents, window=Window(16, overlap=False)).reshape(48, -1)
     for position in (0, 7, 15, 16, 30, 46):
         tokens = documents.tokens.copy().reshape(-1)
         tokens[position] = (tokens[position] + 1) % 256
         changed = documents._replace(tokens=tokens.reshape(1, 6, 8))
-        after = hidden_states(lm, changed, chunk=16).reshape(48, -1)
+        after = hidden_states(lm, changed, window=Window(16, overlap=False)).reshape(48, -1)
         np.testing.assert_array_equal(after[: position + 1], states[: position + 1])
         # Seen by the rest of its own chunk (and, as the next one's first input, at its start).
         assert not np.array_equal(after[position + 1], states[position + 1])
@@ -82,11 +83,11 @@ def test_earlier_states_are_bit_identical_when_a_token_changes(lm):
 
 def test_cached_states_equal_computed_ones_and_are_computed_once(lm, folder):
     documents, model = make_documents(), Counting(lm)
-    first = cached_states(model, documents, chunk=16)
+    first = cached_states(model, documents, window=Window(16, overlap=False))
     calls = model.calls
-    second = cached_states(model, documents, chunk=16)
+    second = cached_states(model, documents, window=Window(16, overlap=False))
     assert calls == model.calls == len(documents.tokens)
-    expected = hidden_states(lm, documents, chunk=16)
+    expected = hidden_states(lm, documents, window=Window(16, overlap=False))
     for one, two, three in zip(first, second, expected, strict=True):
         assert isinstance(one.hidden, np.memmap) and not one.hidden.flags.writeable
         np.testing.assert_array_equal(one.hidden, two.hidden)
@@ -115,9 +116,9 @@ def test_the_summary_of_the_attention_is_that_of_its_weights(lm):
 
 def test_a_document_is_found_again_among_others(lm, folder):
     documents, model = make_documents(), Counting(lm)
-    cached_states(model, documents.select(slice(1, 2)), chunk=16)
+    cached_states(model, documents.select(slice(1, 2)), window=Window(16, overlap=False))
     calls = model.calls
-    cached_states(model, documents, chunk=16)
+    cached_states(model, documents, window=Window(16, overlap=False))
     assert model.calls == 3 * calls
 
 
@@ -144,28 +145,28 @@ def test_chunks_of_padding_are_not_run(lm, monkeypatch):
     documents = make_documents(count=1)
     documents.mask[0, 2:] = False
     model = Counting(lm)
-    states = hidden_states(model, documents, chunk=16)
+    states = hidden_states(model, documents, window=Window(16, overlap=False))
     assert model.calls == 1 and not states[0, 2:].any()
 
 
 def test_a_killed_run_goes_on_at_the_document_it_was_at(lm, folder):
     documents = make_documents()
     with pytest.raises(KeyboardInterrupt):
-        cached_states(Counting(lm, killed_at=3), documents, chunk=48)
+        cached_states(Counting(lm, killed_at=3), documents, window=Window(48, overlap=False))
     assert len(list(folder.rglob("*.safetensors"))) == 2
     model = Counting(lm)
-    cached_states(model, documents, chunk=48)
+    cached_states(model, documents, window=Window(48, overlap=False))
     assert model.calls == 1
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-10], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
 def test_a_damaged_file_names_itself_and_the_remedy(lm, folder, damage):
     documents = make_documents(count=1)
-    cached_states(lm, documents, chunk=16)
+    cached_states(lm, documents, window=Window(16, overlap=False))
     [path] = folder.rglob("*.safetensors")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match="corrupt.*delete it") as error:
-        cached_states(lm, documents, chunk=16)
+        cached_states(lm, documents, window=Window(16, overlap=False))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -174,11 +175,11 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_forward(lm, tmp_p
     monkeypatch.setenv("PONDERTTT_CACHE", str(tmp_path / "file"))
     model = Counting(lm)
     with pytest.raises(InputError, match="cannot write"):
-        cached_states(model, make_documents(), chunk=16)
+        cached_states(model, make_documents(), window=Window(16, overlap=False))
     assert model.calls == 0
 
 
 @pytest.mark.parametrize("chunk", [0, 12])
 def test_a_unit_that_does_not_divide_the_chunk_is_refused(lm, chunk):
     with pytest.raises(InputError, match=f"unit 8 does not divide chunk {chunk}"):
-        hidden_states(lm, make_documents(), chunk=chunk)
+        hidden_states(lm, make_documents(), window=Window(chunk, overlap=False))
