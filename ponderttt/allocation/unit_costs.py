@@ -40,7 +40,12 @@ def unit_costs(lm: TransformerLM, task: AllocationTask) -> pd.DataFrame:
     names = CHUNK_ACTIONS.names
     measurements = {name: always(a) for a, name in enumerate(names)}
     taken = interleaved(
-        measurements | {"base": seconds(lambda: hidden_states(lm, documents, window=Window(unit, overlap=False)))},
+        measurements
+        | {
+            "base": seconds(
+                lambda: hidden_states(lm, documents, window=Window(unit, overlap=False))
+            )
+        },
         repeats=3,
     )
     analytic = ledgers(CHUNK_ACTIONS.steps, config=lm.config, unit=unit)

@@ -61,10 +61,7 @@ def open_text(
     """
     unit = documents.tokens.shape[-1]
     window = Window(unit, overlap=False) if window is None else window
-    if window.tokens % unit:
-        raise InputError(
-            f"a unit of {unit} tokens does not divide the window of {window.tokens} tokens"
-        )
+    window.check(unit)
     if reset not in get_args(Reset):
         raise InputError(f"unknown reset {reset!r}: expected {' or '.join(get_args(Reset))}")
     places = window.places(documents)

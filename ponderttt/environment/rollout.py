@@ -23,6 +23,16 @@ from ponderttt.policies import FeatureExtractor, Policy
 from ponderttt.types import Documents, Episode, Observation, masked_mean
 
 
+class Carry(NamedTuple):
+    """What one unit hands to the next."""
+
+    learned: Learned
+    policy: Any
+    memory: Any
+    spent: Float[Array, ""]
+    token_nll: Float[Array, "U"]
+
+
 def rollout(
     lm: TransformerLM,
     adapter: Adapter,
@@ -142,16 +152,6 @@ def _check_features(policy: Policy, documents: Documents, extractor, described, 
             f"described has shape {tuple(described.shape)}: expected [B, N, features] with B, N = "
             f"{tuple(documents.tokens.shape[:2])}"
         )
-
-
-class Carry(NamedTuple):
-    """What one unit hands to the next."""
-
-    learned: Learned
-    policy: Any
-    memory: Any
-    spent: Float[Array, ""]
-    token_nll: Float[Array, "U"]
 
 
 def _read_document(

@@ -42,15 +42,19 @@ def _weights(q, k):
     return jax.nn.softmax(scores, axis=-1)
 
 
-def rotary_angles(config: DecoderConfig, length: int) -> Float[Array, "T half"] | None:
-    """Angle of each rotated pair at positions 0 .. length - 1; None without rotary positions.
+def rotary_angles(
+    config: DecoderConfig, length: int, *, apart: int = 1
+) -> Float[Array, "T half"] | None:
+    """Angle of each rotated pair at `length` positions from 0, so many `apart`.
 
-    Whole turns are taken off in float64: far positions are as exact as near ones.
+    None without rotary positions. Whole turns are taken off in float64: far positions are as exact
+    as near ones.
     """
     if not config.rotary_dim:
         return None
     frequency = config.rope_base ** (-np.arange(0, config.rotary_dim, 2) / config.rotary_dim)
-    return jnp.asarray(np.outer(np.arange(length), frequency) % (2 * np.pi), jnp.float32)
+    angles = np.outer(apart * np.arange(length), frequency)
+    return jnp.asarray(angles % (2 * np.pi), jnp.float32)
 
 
 def rotate(x: Float[Array, "B T *heads d"], angles: Float[Array, "T *ones half"]) -> jax.Array:

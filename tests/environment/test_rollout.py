@@ -88,8 +88,8 @@ def three():
     return text(batch=2).select(np.asarray([0, 1, 0]))
 
 
-def chunk_of(adapter):
-    return 2 * U if adapter.suffix_blocks else U
+def window_of(adapter):
+    return Window(2 * U if adapter.suffix_blocks else U, overlap=False)
 
 
 def losses(lm, adapter, policy, documents, **how):
@@ -117,7 +117,7 @@ def assert_causal(read, documents, positions):
 def test_no_loss_depends_on_its_own_or_a_later_token(lm, adapter, dispatch):
     made = ADAPTERS[adapter]()
     assert_causal(
-        lambda d: losses(lm, made, Cycle(), d, dispatch=dispatch, chunk=chunk_of(made)),
+        lambda d: losses(lm, made, Cycle(), d, dispatch=dispatch, window=window_of(made)),
         three(), (0, 2, U - 1, U, 2 * U + 1, 3 * U - 1, 3 * U, N * U - 1),
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_adapt_first_on_single_tokens_is_causal(tiny, dispatch):
     assert_causal(
         lambda d: losses(
             tiny, adapter, UniformPolicy("UPDATE_2"), d,
-            dispatch=dispatch, chunk=U, order="adapt_first",
+            dispatch=dispatch, order="adapt_first",
         ),
         single, (0, 5, U, N * U - 1),
     )  # fmt: skip
@@ -159,7 +159,7 @@ def test_adapt_first_on_single_tokens_is_causal(tiny, dispatch):
 def test_masked_equals_switch(lm, adapter):
     made = ADAPTERS[adapter]()
     one, other = (
-        rollout(lm, made, Cycle(), three(), key=KEY, dispatch=dispatch, chunk=chunk_of(made))
+        rollout(lm, made, Cycle(), three(), key=KEY, dispatch=dispatch, window=window_of(made))
         for dispatch in ("masked", "switch")
     )
     for name, a, b in zip(one._fields, one, other, strict=True):
@@ -183,7 +183,7 @@ def test_fast_weights_are_carried_and_reset(lm, adapter):
     made = ADAPTERS[adapter]()
     still = dataclasses.replace(made, **at_rate_0(made))
     read = lambda a: losses(  # noqa: E731
-        lm, a, Cycle(), three(), dispatch="switch", chunk=chunk_of(a)
+        lm, a, Cycle(), three(), dispatch="switch", window=window_of(a)
     )
     skip, update = read(still), read(made)
     np.testing.assert_array_equal(skip[:, 0], update[:, 0])
@@ -328,7 +328,10 @@ def test_one_trace_serves_all_documents_rates_and_draws(tiny):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"chunk": 6}, "a unit of 4 tokens does not divide the chunk of 6"),
+        (
+            {"window": Window(6, overlap=False)},
+            "a unit of 4 tokens does not divide the window of 6",
+        ),
         ({"dispatch": "vmap"}, "unknown dispatch 'vmap'"),
         ({"order": "adapt_first"}, "units of 4 tokens would predict a token from itself"),
         ({"order": "backwards"}, "unknown order 'backwards'"),

@@ -32,7 +32,9 @@ def corpus(lm):
     rng = np.random.default_rng(0)
     tokens = np.repeat(rng.integers(97, 105, (4, 1, U)), 3, axis=1).astype(np.int32)
     documents = Documents(tokens, np.ones(tokens.shape, bool), np.asarray(256))
-    return Encoded(documents, list(np.asarray(hidden_states(lm, documents, window=Window(U, overlap=False)))))
+    return Encoded(
+        documents, list(np.asarray(hidden_states(lm, documents, window=Window(U, overlap=False))))
+    )
 
 
 def layer(fast_weight="linear"):

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ponderttt.cache import Arrays, cached, code_fingerprint, fingerprint
-from ponderttt.errors import InputError
 from ponderttt.models.attention import rotary_angles
 from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.lm import TransformerLM
@@ -96,10 +95,7 @@ def _read(
 ) -> Float[np.ndarray, "N U width"]:
     """The states of one document, and behind them the summary of attention."""
     unit = document.tokens.shape[-1]
-    if window.tokens % unit:
-        raise InputError(
-            f"unit {unit} does not divide the window of {window.tokens}: expected a multiple of it"
-        )
+    window.check(unit)
     tokens, places = np.asarray(document.inputs[0]), window.places(document)[0]
     lm.check_tokens(tokens)
     read = np.asarray(document.mask[0]).any(axis=-1)
@@ -113,7 +109,7 @@ def _read(
     if not lm.config.rotary_dim and (beyond & read).any():
         states = np.array(states)
         for n in np.flatnonzero(beyond & read):
-            states[n] = _ending(lm, tokens, n, window, suffix_blocks, summarise)
+            states[n] = _ending(lm, tokens, int(n), window, suffix_blocks, summarise)
     return np.where(read[:, None, None], states, 0)
 
 
@@ -165,13 +161,12 @@ def _stream(
 def contexts(lm: TransformerLM, places: Int[Array | np.ndarray, "N"], unit: int, window: Window):
     """The context of unit n and its first position, as a function of n."""
     places = jnp.asarray(places)
-    angles = rotary_angles(lm.config, places.shape[0] * unit)
+    starts = rotary_angles(lm.config, places.shape[0], apart=unit)
+    within = rotary_angles(lm.config, unit)
 
     def at(n) -> tuple[Context, Int[Array, ""]]:
         first = places[n] * unit
-        turned = None
-        if angles is not None:
-            turned = jax.lax.dynamic_slice_in_dim(angles, first, unit)
+        turned = None if starts is None else starts[places[n]][None] + within
         return Context(turned, jnp.minimum(first, window.tokens), window.tokens), first
 
     return at

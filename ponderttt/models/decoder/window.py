@@ -23,6 +23,14 @@ class Window(NamedTuple):
     tokens: int
     overlap: bool = True
 
+    def check(self, unit: int) -> None:
+        """An `InputError` unless it holds a whole number of units of `unit` tokens."""
+        if self.tokens < 1 or self.tokens % unit:
+            raise InputError(
+                f"a unit of {unit} tokens does not divide the window of {self.tokens} tokens: "
+                "expected a multiple of it"
+            )
+
     def places(self, documents: Documents) -> Int[np.ndarray, "B N"]:
         """How many units of its own attention context come before each unit."""
         within = documents.places
@@ -45,9 +53,6 @@ def window_of(
             f"a window of {tokens} tokens: the model has positions for {config.max_positions}; "
             f"lower window to at most {config.max_positions}, or give 0 for all of them"
         )
-    if tokens < 1 or tokens % unit:
-        raise InputError(
-            f"a unit of {unit} tokens does not divide the window of {tokens} tokens: expected a "
-            "multiple of it"
-        )
-    return Window(tokens, overlap)
+    window = Window(tokens, overlap)
+    window.check(unit)
+    return window
