@@ -337,7 +337,7 @@ def test_a_users_folder_is_one_repository_of_every_split(tokenizer, own, split):
     loaded = load(tokenizer, own, split=split)
     assert loaded.names == ("mine",) and loaded.split == split and loaded.source == str(own)
     assert contents(loaded, 0) == sorted((path, text.encode()) for path, text in texts.items())
-    assert loaded.record["dropped"] == {} and loaded.record["kept"]["test"] == 4
+    assert loaded.record["dropped"] == {} and loaded.record["kept"]["train"] == 1
     assert loaded.record["split_by"] == "one repository, whatever the split"
 
 
@@ -420,18 +420,20 @@ def test_a_source_without_a_large_repository_says_what_is_the_largest(tokenizer,
         load(tokenizer, units=200, min_units=150, min_files=2)
     assert str(refused.value) == (
         "the source 'packages' has no test repository of at least 150 units of 64 tokens and "
-        f"2 files: the largest is {name} with {units} units in {files} files; ask for fewer or "
+        f"2 file(s): the largest is {name} with {units} units in {files} file(s); ask for fewer or "
         "smaller units or fewer files, or give more text (repositories: "
-        f"train {counts['train']}, validation {counts['validation']}, test {counts['test']}; "
-        "files dropped: none)"
+        f"train {counts['train']}, validation {counts['validation']}, test {counts['test']} "
+        "(by the hash of each name); dropped: nothing)"
     )
 
 
 def test_a_source_with_nothing_in_a_split_says_so(tokenizer, monkeypatch):
     set_packages(monkeypatch, {"numpy/a.py": words(0, 900)})
-    with pytest.raises(InputError, match=r"no train repository .*, and none of any size "
-                       r"\(repositories: train 0, validation 0, test 1; files dropped: none\); "
-                       "ask for another split"):  # fmt: skip
+    with pytest.raises(
+        InputError,
+        match=r"no train repository .*, and none of any size; ask for another split or another "
+        r"source \(repositories: train 0, validation 0, test 1 \(by the hash of each name\); drop",
+    ):
         load(tokenizer, split="train")
 
 
@@ -439,8 +441,8 @@ def test_too_few_files_are_refused(tokenizer, own):
     write(own, {"a.py": 900, "b.py": 900})
     with pytest.raises(
         InputError,
-        match="no test repository of at least 8 units of 64 tokens and 3 files: "
-        "the largest is mine with 16 units in 2 files",
+        match=r"no test repository of at least 8 units of 64 tokens and 3 file\(s\): "
+        "the largest is mine with 16 units in 2 file",
     ):
         load(tokenizer, own, min_files=3)
 
