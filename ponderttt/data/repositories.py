@@ -270,7 +270,7 @@ def _none_found(
         )
     return InputError(
         f"the source {source!r} has no {wanted}: the largest is {largest} with {most} units in "
-        f"{count} file(s); ask for fewer or smaller units or fewer files, or give more text ({kept})"
+        f"{count} file(s); ask for fewer or smaller units, fewer files, or give more text ({kept})"
     )
 
 

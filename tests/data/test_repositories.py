@@ -421,7 +421,7 @@ def test_a_source_without_a_large_repository_says_what_is_the_largest(tokenizer,
     assert str(refused.value) == (
         "the source 'packages' has no test repository of at least 150 units of 64 tokens and "
         f"2 file(s): the largest is {name} with {units} units in {files} file(s); ask for fewer or "
-        "smaller units or fewer files, or give more text (repositories: "
+        "smaller units, fewer files, or give more text (repositories: "
         f"train {counts['train']}, validation {counts['validation']}, test {counts['test']} "
         "(by the hash of each name); dropped: nothing)"
     )
