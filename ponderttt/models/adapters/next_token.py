@@ -1,5 +1,6 @@
 """The next-token objective: additive fast weights that descend the language model's loss."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ponderttt import pytree
+from ponderttt.checks import shown
 from ponderttt.errors import InputError
 from ponderttt.inner import additive, low_rank
 from ponderttt.inner.fast_weights import Fast
@@ -14,6 +16,9 @@ from ponderttt.inner.update_rules import UpdateRule
 from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.types import masked_mean
+
+MOST_RANK = 256
+"""Of low-rank additions; above it, full rank costs little more."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,29 @@ class NextToken:
     `rank`); the input is a unit vector, so that a rate means the same for any model.
     `suffix_blocks = m`: additions to the products named in `targets` of the last m blocks (LoRA
     with `rank`; full-rank additions to the MLP's output product as in In-Place TTT without).
+    `alpha` scales low-rank additions by `alpha / rank`, None by 1.
     """
 
     rule: UpdateRule
     suffix_blocks: int = 0
     rank: int | None = None
+    alpha: float | Float[Array, ""] | None = None
     targets: tuple[str, ...] = ("mlp_out",)
     seed: int = 0
+
+    def __post_init__(self):
+        known = type(self.rank) is int and 1 <= self.rank <= MOST_RANK
+        if self.rank is not None and not known:
+            raise InputError(
+                f"rank is {shown(self.rank)}: expected a whole number of 1 to {MOST_RANK}, or None "
+                "for full rank"
+            )
+        if self.alpha is None:
+            return
+        if self.rank is None:
+            raise InputError("alpha scales low-rank additions: give rank= too, or leave it out")
+        if not isinstance(self.alpha, jax.core.Tracer) and not 0 < float(self.alpha) < math.inf:
+            raise InputError(f"alpha is {shown(self.alpha)}: expected a finite number above 0")
 
     @property
     def objective(self) -> str:
@@ -45,13 +66,18 @@ class NextToken:
         if unknown:
             raise InputError(f"unknown projection {unknown[0]!r}: expected {', '.join(shapes)}")
         return {
-            name: self._addition((self.suffix_blocks, *shapes[name]), i)
+            name: self._addition((self.suffix_blocks, *shapes[name]), i, name)
             for i, name in enumerate(self.targets)
         }
 
-    def _addition(self, shape: tuple[int, ...], index: int) -> Fast:
+    def _addition(self, shape: tuple[int, ...], index: int, name: str = "the last state") -> Fast:
         if self.rank is None:
             return additive(shape)
+        if self.rank > min(shape[-2:]):
+            raise InputError(
+                f"rank is {self.rank}: {name} takes {shape[-2]} inputs to {shape[-1]} outputs, "
+                f"expected at most {min(shape[-2:])}"
+            )
         return low_rank(jax.random.key(self.seed + index), shape, self.rank)
 
     def view(self, lm: TransformerLM, unit: Unit) -> Unit:
@@ -61,9 +87,18 @@ class NextToken:
         if not self.suffix_blocks:
             h = view.hidden.astype(jnp.float32)
             unit = h * jax.lax.rsqrt(jnp.sum(h**2, axis=-1, keepdims=True) + 1e-12)
-            return h + (unit @ fast["w"] if self.rank is None else unit @ fast["a"] @ fast["b"])
-        out = lm.suffix_states(view.hidden[None], self.suffix_blocks, deltas=fast)[0]
+            if self.rank is None:
+                return h + unit @ fast["w"]
+            return h + unit @ fast["a"] @ self._scaled(fast)["b"]
+        deltas = {name: self._scaled(fast[name]) for name in self.targets}
+        out = lm.suffix_states(view.hidden[None], self.suffix_blocks, deltas=deltas)[0]
         return jax.lax.dynamic_slice_in_dim(out, view.offset, view.tokens.shape[0])
+
+    def _scaled(self, addition: Fast) -> Fast:
+        """One addition with `alpha / rank` in it."""
+        if self.rank is None or self.alpha is None:
+            return addition
+        return {**addition, "b": addition["b"] * (self.alpha / self.rank)}
 
     def observed_loss(self, fast: Fast, view: Unit, token_nll: Float[Array, "U"]):
         return masked_mean(token_nll, view.mask)
