@@ -40,6 +40,24 @@ class NextToken:
     seed: int = 0
 
     def __post_init__(self):
+        if type(self.suffix_blocks) is not int or self.suffix_blocks < 0:
+            raise InputError(f"suffix_blocks is {shown(self.suffix_blocks)}: expected 0 or more")
+        self._check_targets()
+        self._check_rank()
+
+    def _check_targets(self) -> None:
+        if not self.targets:
+            raise InputError("targets is empty: expected the projections that are added to")
+        for i, name in enumerate(self.targets):
+            if name in self.targets[:i]:
+                raise InputError(f"targets holds {name!r} twice: expected each once")
+        if self.targets != ("mlp_out",) and not self.suffix_blocks:
+            raise InputError(
+                "targets name products of the last blocks: give suffix_blocks= too, or leave them "
+                "out"
+            )
+
+    def _check_rank(self) -> None:
         known = type(self.rank) is int and 1 <= self.rank <= MOST_RANK
         if self.rank is not None and not known:
             raise InputError(
