@@ -55,15 +55,15 @@ def fingerprint(*parts: Any) -> str:
     """Hexadecimal digest of arrays (their types, shapes and bytes) and of everything else (repr).
 
     Also of how they are put together, of what computes (the version of jax, the kind of device,
-    XLA's flags), and of the code behind an object of this package's.
+    XLA's flags), and of the code behind this package's objects, in whatever they stand.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     digest = hashlib.sha256(f"{jax.__version__} {jax.default_backend()} {flags}".encode())
     for part in parts:
-        if _is_ours(type(part).__module__):
-            code = code_fingerprint(type(part).__module__)
-            digest.update(f"{type(part).__qualname__} {code}".encode())
         leaves, structure = jax.tree.flatten(part)
+        for kind in dict.fromkeys((type(part), *_kinds(structure))):
+            if _is_ours(kind.__module__):
+                digest.update(f"{kind.__qualname__} {code_fingerprint(kind.__module__)}".encode())
         digest.update(str(structure).encode())
         for leaf in leaves:
             if isinstance(leaf, jax.Array | np.ndarray):
@@ -73,6 +73,14 @@ def fingerprint(*parts: Any) -> str:
                 digest.update(repr(leaf).encode())
         digest.update(b"|")
     return digest.hexdigest()
+
+
+def _kinds(structure: Any) -> Iterator[type]:
+    """The types of all nodes of a tree."""
+    if structure.node_data() is not None:
+        yield structure.node_data()[0]
+    for child in structure.children():
+        yield from _kinds(child)
 
 
 def cached(kind: str, key: str, compute: Callable[[], Arrays], *, mapped: bool = False) -> Arrays:

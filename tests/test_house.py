@@ -27,7 +27,6 @@ UNTESTED = {"bench.peers": "needs torch"}
 
 ELSEWHERE = {
     "prepare": "experiments/test_baselines.py",
-    "models.adapters": "environment/test_rollout.py",
     "models.decoder.families": "models/decoder/test_weights.py",
     "experiments.oracle": "report/test_oracle_page.py",
     "experiments.ppo_policy": "report/test_allocation_pages.py",

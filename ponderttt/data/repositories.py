@@ -15,6 +15,7 @@ from ponderttt.data.sources import (
     ALL,
     SPLITS,
     check_split,
+    describe,
     find_source,
     open_table,
     shown_name,
@@ -51,7 +52,8 @@ class FileSpan(NamedTuple):
 class Repositories:
     """Documents of several files, with the name and the files of each, in the order they are read.
 
-    `record` says what the source was read from (see `open_table`), and what was left out.
+    `record` says what the source was read from (see `open_table`): how many repositories each split
+    has, whatever their sizes, and which files were dropped.
     """
 
     documents: Documents
@@ -130,6 +132,8 @@ def load_repositories(
     check_bos(tokenizer)
     table, record = open_table(source, whole=True)
     groups = _group(table, source)
+    # Split "by the hash of each name", as the source's files are, but by the repositories' names.
+    record["kept"] = {s: sum(s in group.splits for group in groups.values()) for s in SPLITS}
     names = sorted(name for name, group in groups.items() if split in (ALL, *group.splits))
     shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     texts = _Texts(table, tokenizer, unit, units)
@@ -143,9 +147,10 @@ def load_repositories(
         if sum(file.units for file in files) >= min_units and len(files) >= min_files:
             found[name] = files
     if not found:
-        sizes = f"at least {min_units} units of {unit} tokens and {min_files} files"
+        sizes = f"at least {min_units} units of {unit} tokens and {min_files} file(s)"
         wanted = f"repository of {sizes}" if split == ALL else f"{split} repository of {sizes}"
-        raise _none_found(shown_name(source), wanted, texts, groups, names, record)
+        rows = {name: groups[name].rows for name in names}
+        raise _none_found(shown_name(source), wanted, texts, rows, record)
     documents, spans = _lay_out(list(found.values()), unit, units, tokenizer.bos_token_id)
     loaded = Repositories(documents, tuple(found), spans, shown_name(source), split, record)
     return loaded.reordered(order, seed)
@@ -249,31 +254,23 @@ def _placed(spans: list[FileSpan]) -> tuple[FileSpan, ...]:
 
 
 def _none_found(
-    source: str,
-    wanted: str,
-    texts: _Texts,
-    groups: dict[str, _Group],
-    names: list[str],
-    record: dict,
+    source: str, wanted: str, texts: _Texts, repositories: dict[str, list[int]], record: dict
 ) -> InputError:
-    """What to say where none of the repositories called `names` is as large as is `wanted`."""
-    counts = {split: sum(split in group.splits for group in groups.values()) for split in SPLITS}
-    kept = ", ".join(f"{split} {count}" for split, count in counts.items())
-    dropped = ", ".join(f"{reason} {count}" for reason, count in record["dropped"].items())
-    kept = f"repositories: {kept}; files dropped: {dropped or 'none'}"
+    """What to say where none of the `repositories` (name -> rows) is as large as is `wanted`."""
+    kept = f"repositories: {describe(record)}"
     sizes = []
-    for name in names:
-        files = texts.encode(groups[name].rows)
+    for name, rows in repositories.items():
+        files = texts.encode(rows)
         sizes.append((sum(file.units for file in files), len(files), name))
     most, count, largest = max(sizes, default=(0, 0, ""))
     if not most:
         return InputError(
-            f"the source {source!r} has no {wanted}, and none of any size ({kept}); "
-            "ask for another split or another source"
+            f"the source {source!r} has no {wanted}, and none of any size; "
+            f"ask for another split or another source ({kept})"
         )
     return InputError(
         f"the source {source!r} has no {wanted}: the largest is {largest} with {most} units in "
-        f"{count} files; ask for fewer or smaller units or fewer files, or give more text ({kept})"
+        f"{count} file(s); ask for fewer or smaller units, fewer files, or give more text ({kept})"
     )
 
 

@@ -104,8 +104,8 @@ def descend(
     start = Descent(fast, rule.init(fast) if state is None else state, jnp.zeros(()))
 
     def step(fast: Fast, state: RuleState, grads: Fast) -> Descent:
-        moved, kept = rule.step(fast, grads, state)
-        return Descent(moved, kept, global_norm(grads))
+        moved, left = rule.step(fast, grads, state)
+        return Descent(moved, left, global_norm(grads))
 
     def later(fast: Fast, state: RuleState) -> Descent:
         return step(fast, state, gradient(fast, views))
@@ -134,17 +134,17 @@ def _switch(start: Descent, steps, max_steps: int, head, later) -> Descent:
 def _masked(start: Descent, steps, max_steps: int, head, later) -> Descent:
     """`max_steps` steps, of which the first `steps` are kept."""
 
-    def kept(i, moved: Descent, found: Descent) -> Descent:
+    def selected(i, moved: Descent, found: Descent) -> Descent:
         return jax.tree.map(lambda new, old: jnp.where(i < steps, new, old), moved, found)
 
     begin = 0
     if head is not None:
-        begin, start = 1, kept(0, jax.checkpoint(head)(), start)
+        begin, start = 1, selected(0, jax.checkpoint(head)(), start)
     remat = jax.checkpoint(later)  # the outer backward keeps one copy of the weights a step
 
     def one(at, i):
         fast, state = at
-        moved = kept(i, remat(fast, state), Descent(fast, state, jnp.zeros(())))
+        moved = selected(i, remat(fast, state), Descent(fast, state, jnp.zeros(())))
         return (moved.fast, moved.state), moved.gradient_norm
 
     numbers = jnp.arange(begin, max_steps, dtype=jnp.asarray(steps).dtype)

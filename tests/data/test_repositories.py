@@ -149,11 +149,13 @@ def test_shuffled_files_are_the_same_files_cut_alike(tokenizer, packages):
 
 def test_another_order_needs_no_loading(tokenizer, packages):
     loaded, shuffled = load(tokenizer), load(tokenizer, order="shuffled")
+    backwards = slice(None, None, -1)
     for made, expected in (
         (loaded.reordered("shuffled", 0), shuffled),
         (loaded.reordered("shuffled", 1).reordered("shuffled", 0), shuffled),
         (shuffled.reordered("path"), loaded),
         (shuffled.select([2, 0]).reordered("path"), loaded.select([2, 0])),
+        (loaded.select(backwards).reordered("shuffled", 0), shuffled.select(backwards)),
     ):
         assert made.files == expected.files and made.names == expected.names
         for one, other in zip(made.documents, expected.documents, strict=True):
@@ -278,6 +280,31 @@ def test_no_more_is_tokenised_than_is_read(tokenizer, packages, monkeypatch):
     assert small and encoded and not small & set(encoded)
 
 
+class Odd:
+    """A tokenizer with two tokens a byte, and none for a text that begins with "some_value_1"."""
+
+    name_or_path, bos_token_id = "odd", 7
+
+    def __call__(self, texts, **options):
+        ids = [[x for byte in text.encode() for x in (byte, byte)] for text in texts]
+        silent = [text.startswith("some_value_1") for text in texts]
+        return {"input_ids": [[] if s else i for s, i in zip(silent, ids, strict=True)]}
+
+
+def test_tokenizers_with_more_tokens_than_bytes_or_none_are_laid_out_too(packages):
+    loaded = load(Odd(), split="all", units=12, min_units=1)
+    silent = {path for path, text in packages.items() if text.startswith("some_value_1")}
+    assert silent and loaded.documents.bos == 7
+    for row, (name, spans) in enumerate(zip(loaded.names, loaded.files, strict=True)):
+        of_it = sorted(path for path in set(packages) - silent if path.startswith(f"{name}/"))
+        assert [span.path for span in spans] == of_it[: len(spans)]
+        assert all(
+            bytes(np.repeat(list(packages[path].encode()), 2).tolist()).startswith(said) and said
+            for path, said in contents(loaded, row)
+        )
+        assert sum(span.units for span in spans) == 12 or len(spans) == len(of_it)
+
+
 def test_an_article_is_a_repository_of_the_split_that_the_source_has(tokenizer):
     stored = load_source("uniform").to_pandas().set_index("path")["split"]
     loaded = load(tokenizer, "uniform", split="validation", units=4, min_units=4)
@@ -305,10 +332,13 @@ def test_folders_of_go(tokenizer):
 @pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
 def test_a_users_folder_is_one_repository_of_every_split(tokenizer, own, split):
     texts = write(own, {"train/a.txt": 300, "test/b.txt": 200, "train/c.txt": 128, "d.py": 250})
+    beside = load_source(own)  # the same folder, where its splits are read: without d.py
+    assert sorted(beside["path"]) == ["test/b.txt", "train/a.txt", "train/c.txt"]
     loaded = load(tokenizer, own, split=split)
     assert loaded.names == ("mine",) and loaded.split == split and loaded.source == str(own)
     assert contents(loaded, 0) == sorted((path, text.encode()) for path, text in texts.items())
-    assert loaded.record["dropped"] == {}
+    assert loaded.record["dropped"] == {} and loaded.record["kept"]["train"] == 1
+    assert loaded.record["split_by"] == "one repository, whatever the split"
 
 
 def test_a_users_file_is_one_repository(tokenizer, own):
@@ -390,18 +420,20 @@ def test_a_source_without_a_large_repository_says_what_is_the_largest(tokenizer,
         load(tokenizer, units=200, min_units=150, min_files=2)
     assert str(refused.value) == (
         "the source 'packages' has no test repository of at least 150 units of 64 tokens and "
-        f"2 files: the largest is {name} with {units} units in {files} files; ask for fewer or "
-        "smaller units or fewer files, or give more text (repositories: "
-        f"train {counts['train']}, validation {counts['validation']}, test {counts['test']}; "
-        "files dropped: none)"
+        f"2 file(s): the largest is {name} with {units} units in {files} file(s); ask for fewer or "
+        "smaller units, fewer files, or give more text (repositories: "
+        f"train {counts['train']}, validation {counts['validation']}, test {counts['test']} "
+        "(by the hash of each name); dropped: nothing)"
     )
 
 
 def test_a_source_with_nothing_in_a_split_says_so(tokenizer, monkeypatch):
     set_packages(monkeypatch, {"numpy/a.py": words(0, 900)})
-    with pytest.raises(InputError, match=r"no train repository .*, and none of any size "
-                       r"\(repositories: train 0, validation 0, test 1; files dropped: none\); "
-                       "ask for another split"):  # fmt: skip
+    with pytest.raises(
+        InputError,
+        match=r"no train repository .*, and none of any size; ask for another split or another "
+        r"source \(repositories: train 0, validation 0, test 1 \(by the hash of each name\); drop",
+    ):
         load(tokenizer, split="train")
 
 
@@ -409,8 +441,8 @@ def test_too_few_files_are_refused(tokenizer, own):
     write(own, {"a.py": 900, "b.py": 900})
     with pytest.raises(
         InputError,
-        match="no test repository of at least 8 units of 64 tokens and 3 files: "
-        "the largest is mine with 16 units in 2 files",
+        match=r"no test repository of at least 8 units of 64 tokens and 3 file\(s\): "
+        "the largest is mine with 16 units in 2 file",
     ):
         load(tokenizer, own, min_files=3)
 

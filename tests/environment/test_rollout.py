@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,13 @@ from flax import nnx
 from ponderttt.environment import rollout as rollout_module
 from ponderttt.environment.rollout import rollout
 from ponderttt.errors import InputError
-from ponderttt.inner.update_rules import SGD
+from ponderttt.inner.descent import descend
+from ponderttt.inner.update_rules import SGD, AdamW, OnlineRMS
 from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
+from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
 from ponderttt.policies import EMAGate, RandomPolicy, UniformPolicy
@@ -72,6 +76,8 @@ ADAPTERS = {
     "additive, rank 4": lambda: NextToken(SGD(RATE), rank=4),
     "lora": lambda: NextToken(SGD(RATE), suffix_blocks=1, rank=4, targets=("q", "v", "mlp_out")),
     "in-place": lambda: NextToken(SGD(RATE, jnp.asarray(0.1)), suffix_blocks=2),
+    "rms": lambda: NextToken(OnlineRMS(jnp.asarray(0.01), pull=0.1)),
+    "lora, adamw": lambda: NextToken(AdamW(RATE), suffix_blocks=1, rank=4, alpha=2.0),
     "linear": lambda: Reconstruction.of(layer()),
     "linear, plain": lambda: Reconstruction.of(layer(norm=False)),
     "mlp": lambda: Reconstruction.of(layer("mlp")),
@@ -189,6 +195,30 @@ def test_fast_weights_are_carried_and_reset(lm, adapter):
     np.testing.assert_array_equal(skip[:, 0], update[:, 0])
     assert (skip[:, 1:] != update[:, 1:]).any(axis=(1, 2)).all()
     np.testing.assert_array_equal(update[0], update[2])
+
+
+def test_the_rule_s_state_is_carried_between_units_and_reset_with_the_weights(tiny):
+    """A document by hand, one descent a unit; without the state, the losses are others."""
+    made, documents = ADAPTERS["rms"](), three()
+    read = losses(tiny, made, Cycle(), documents)
+    hidden = hidden_states(tiny, documents, chunk=U, suffix_blocks=0)
+
+    def by_hand(document, carry):
+        fast, state, found = made.init(tiny), None, []
+        for n in range(N):
+            tokens, mask = (jnp.asarray(x[document, n]) for x in documents[:2])
+            unit = Unit(jnp.asarray(hidden[document, n]), jnp.asarray(0), tokens, mask)
+            found.append(token_losses(tiny, made.hidden(tiny, fast, unit), tokens))
+            fast, state, _ = descend(
+                fast, unit, jnp.asarray(CHUNK_ACTIONS.steps[(n + 1) % 4]), rule=made.rule,
+                gradient=partial(made.gradient, tiny), max_steps=4,
+                state=state if carry else None,
+            )  # fmt: skip
+        return np.stack(found)
+
+    for document in range(2):
+        np.testing.assert_allclose(by_hand(document, True), read[document], atol=2e-5)
+        assert np.abs(by_hand(document, False) - read[document]).max() > 1e-3
 
 
 def at_rate_0(adapter):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ponderttt import pytree
+from ponderttt.environment.beam import search
 from ponderttt.environment.protocol import Environment
 from ponderttt.environment.rollout import rollout
 from ponderttt.environment.text import LiveText
@@ -21,7 +22,7 @@ from ponderttt.environment.tree import (
 )
 from ponderttt.environment.walk import TreeEnvironment, features_at
 from ponderttt.errors import InputError
-from ponderttt.inner.update_rules import SGD
+from ponderttt.inner.update_rules import SGD, OnlineRMS
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.hidden import cached_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -114,6 +115,24 @@ def test_a_walk_is_the_rollout_of_the_same_policy(world, name):
     for field in ("entropy", "cost", "log_prob", "features"):
         a, b = getattr(walked, field)[:, :-1], getattr(read, field)[:, :-1]
         np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_a_rule_that_remembers_does_so_along_every_path(world):
+    """The tree and the beam carry its state: allocations lose what their rollouts lose."""
+    adapter = NextToken(OnlineRMS(jnp.asarray(0.05), pull=0.1))
+    tree = read_tree(world.lm, adapter, world.documents, hidden=world.hidden)
+    for actions in np.asarray([(1, 1, 1, 0), (3, 0, 2, 0), (0, 2, 3, 0)]):
+        read = rollout(
+            world.lm, adapter, SchedulePolicy(jnp.eye(4)[actions]), world.documents, key=KEY,
+            hidden=world.hidden,
+        )  # fmt: skip
+        np.testing.assert_array_equal(read.action[0], actions)
+        losses = tree.token_nll[:, path_nodes(actions)]
+        np.testing.assert_allclose(losses, read.token_nll, atol=2e-4)
+    found = search(world.lm, adapter, world.documents, hidden=world.hidden, width=2)
+    for nll, actions, loss in zip(tree.nll, found.action, found.loss, strict=True):
+        expected = nll[path_nodes(np.asarray(actions))].sum(axis=1)
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 @dataclass(frozen=True)

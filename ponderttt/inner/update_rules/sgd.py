@@ -1,4 +1,4 @@
-"""Gradient descent."""
+"""Plain gradient descent, with a clip and a pull back as options."""
 
 from dataclasses import dataclass
 
