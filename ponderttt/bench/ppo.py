@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ponderttt.bench.row import Options, Row, higher_is_better, lower_is_better
-from ponderttt.environment.rollout import views
+from ponderttt.environment.reading import open_text, views
 from ponderttt.environment.text import LiveText
 from ponderttt.evaluation.flops import policy_flops, score_flops
 from ponderttt.evaluation.timing import interleaved, seconds
@@ -56,10 +56,14 @@ def _decisions() -> Row:
 
     @jax.jit
     def view_of(document, n):
-        tokens, mask = text.documents.tokens[document], text.documents.mask[document]
-        return views(lm, adapter, tokens, mask, text.hidden[document], length)(n)
+        one = jax.tree.map(lambda x: x[document], opened)
+        return views(lm, adapter, one, window)(n, ())
 
-    score = jax.jit(lambda fast, v: token_losses(lm, adapter.hidden(lm, fast, v), v.tokens))
+    def states(fast, view):
+        return adapter.read(lm, fast, view, learns=False).hidden
+
+    opened, window = open_text(lm, adapter, text.documents, text.hidden, None)
+    score = jax.jit(lambda fast, v: token_losses(lm, states(fast, v), v.tokens))
     choose = jax.jit(lambda x: jnp.argmax(log_policy(PolicyNetworkConfig(), params, x)))
     step = jax.jit(
         lambda fast, v, steps: adapt(

@@ -34,7 +34,6 @@ def no_past(lead: tuple[int, ...], window: int, heads: int, width: int, dtype) -
 
 def extend(past: Past, k: Float[Array, "B U G d"], v: Float[Array, "B U G d"]) -> Past:
     """`past` with a unit's keys and values behind it, the oldest ones gone."""
-
     if not past.k.shape[-2]:
         return past
 

@@ -201,14 +201,16 @@ def test_the_rule_s_state_is_carried_between_units_and_reset_with_the_weights(ti
     """A document by hand, one descent a unit; without the state, the losses are others."""
     made, documents = ADAPTERS["rms"](), three()
     read = losses(tiny, made, Cycle(), documents)
-    hidden = hidden_states(tiny, documents, chunk=U, suffix_blocks=0)
+    hidden = hidden_states(tiny, documents, window=Window(U, overlap=False))
 
     def by_hand(document, carry):
         fast, state, found = made.init(tiny), None, []
         for n in range(N):
             tokens, mask = (jnp.asarray(x[document, n]) for x in documents[:2])
-            unit = Unit(jnp.asarray(hidden[document, n]), jnp.asarray(0), tokens, mask)
-            found.append(token_losses(tiny, made.hidden(tiny, fast, unit), tokens))
+            unit = Unit(jnp.asarray(hidden[document, n]), tokens, mask)
+            found.append(
+                token_losses(tiny, made.read(tiny, fast, unit, learns=False).hidden, tokens)
+            )
             fast, state, _ = descend(
                 fast, unit, jnp.asarray(CHUNK_ACTIONS.steps[(n + 1) % 4]), rule=made.rule,
                 gradient=partial(made.gradient, tiny), max_steps=4,

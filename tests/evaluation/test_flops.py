@@ -35,7 +35,7 @@ CONFIGS = {
 U = 64
 # A vocabulary of one block: the head's pass over it is then no loop.
 LM = TransformerLM.random(CONFIGS["llama"].replace(vocab_size=2000))
-UNIT = Unit(jnp.ones((U, 512)), jnp.asarray(0), jnp.zeros(U, int), jnp.ones(U, bool))
+UNIT = Unit(jnp.ones((U, 512)), jnp.zeros(U, int), jnp.ones(U, bool))
 
 
 def counted(function, *arguments):
@@ -74,7 +74,7 @@ def test_next_token_flops(rank):
     fast = adapter.init(LM)
 
     def score(lm, fast, unit):
-        return token_losses(lm, adapter.hidden(lm, fast, unit), unit.tokens)
+        return token_losses(lm, adapter.read(lm, fast, unit, learns=False).hidden, unit.tokens)
 
     def descend(lm, fast, unit, steps):
         for _ in range(steps):
@@ -106,7 +106,9 @@ def test_reconstruction_flops(kind):
 
     def read(adapter, fast, unit):
         view = adapter.view(LM, unit)
-        return adapter.hidden(LM, fast, view), view  # k and v are for the steps that may follow
+        return adapter.read(
+            LM, fast, view, learns=False
+        ).hidden, view  # k and v are for the steps that may follow
 
     analytic = layer_flops(config)
     assert U * analytic.read == pytest.approx(counted(read, adapter, fast, unit), rel=0.02)

@@ -27,8 +27,8 @@ class Unit(NamedTuple):
     hidden: Float[Array, "U D"]
     tokens: Int[Array, "U"]
     mask: Bool[Array, "U"]
-    context: Context | tuple[()]
-    past: Past | tuple[()]
+    context: Context | tuple[()] = ()
+    past: Past | tuple[()] = ()
 
 
 class Reading(NamedTuple):

@@ -13,7 +13,9 @@ from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Adapter, Unit
 from ponderttt.models.adapters.reconstruction import Reconstruction, ReconstructionLimit
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
+from ponderttt.models.decoder.hidden import contexts
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 
 U = 4
 LOW_RANK = {
@@ -29,7 +31,13 @@ def lm():
 
 def unit_of(lm):
     hidden = jax.random.normal(jax.random.key(0), (U, lm.config.width))
-    return Unit(hidden, jnp.asarray(0), jnp.arange(U), jnp.ones(U, bool))
+    window = Window(U)
+    context = contexts(lm, np.zeros(1, int), U, window)(0)[0]
+    return Unit(hidden, jnp.arange(U), jnp.ones(U, bool), context, lm.no_past(2, window, U))
+
+
+def states(adapter, lm, fast, unit):
+    return adapter.read(lm, fast, unit, learns=False).hidden
 
 
 def moved(adapter, lm):
@@ -49,9 +57,9 @@ def with_b_times(fast, factor):
 def test_alpha_scales_additions_by_alpha_over_rank(lm, name):
     plain, scaled = (NextToken(SGD(1.0), alpha=a, **LOW_RANK[name]) for a in (None, 12.0))
     unit, fast = unit_of(lm), moved(plain, lm)
-    expected = plain.hidden(lm, with_b_times(fast, 3.0), unit)
-    np.testing.assert_allclose(scaled.hidden(lm, fast, unit), expected, rtol=1e-5, atol=1e-5)
-    assert np.abs(expected - plain.hidden(lm, fast, unit)).max() > 1e-3
+    expected = states(plain, lm, with_b_times(fast, 3.0), unit)
+    np.testing.assert_allclose(states(scaled, lm, fast, unit), expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(expected - states(plain, lm, fast, unit)).max() > 1e-3
     one, other = scaled.gradient(lm, fast, unit), plain.gradient(lm, with_b_times(fast, 3.0), unit)
     for (path, x), (_, y) in zip(
         jax.tree.leaves_with_path(one),
@@ -60,7 +68,7 @@ def test_alpha_scales_additions_by_alpha_over_rank(lm, name):
     ):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6, err_msg=str(path))
     of_rank = dataclasses.replace(scaled, alpha=4.0)
-    np.testing.assert_array_equal(of_rank.hidden(lm, fast, unit), plain.hidden(lm, fast, unit))
+    np.testing.assert_array_equal(states(of_rank, lm, fast, unit), states(plain, lm, fast, unit))
 
 
 def test_alpha_and_the_rule_s_numbers_are_leaves():
