@@ -127,7 +127,7 @@ def descents(
     steps = np.asarray(actions.steps)
     ends = jax.tree.map(lambda start, path: jnp.stack([start, *path])[steps], weights, after)
     kept = jax.tree.map(lambda x: jnp.broadcast_to(x[None], (len(steps), *x.shape)), learned.past)
-    return Learned(*ends, kept), norms[0]
+    return Learned(ends[0], ends[1], kept), norms[0]
 
 
 class _Nodes(NamedTuple):

@@ -3,14 +3,17 @@
 `python -m ponderttt.experiments.train_baseline --model_scale 125m --action SKIP --num_chunks 10`
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ponderttt.checks import Count, NonNegative, Seed, check
+from ponderttt.checks import Count, Natural, Positive, Seed, check
+from ponderttt.errors import InputError
 from ponderttt.experiments.command import TextCommand, run_module, write_results
 
 if TYPE_CHECKING:
+    from ponderttt.models.adapters.protocol import Adapter
     from ponderttt.models.decoder.lm import TransformerLM
 
 
@@ -23,27 +26,69 @@ class TrainBaselineConfig(TextCommand):
     num_chunks: Count = 10
     """How many chunks to read, from as many documents as that takes; or all that there are."""
     chunk_size: Count = 512
-    """Tokens per chunk, which is the model's attention window."""
+    """Tokens per chunk: after each there may be steps. Without `window` it is the model's too."""
+    window: Natural | None = None
+    """With it the source is read as a repository: file by file in the order of their paths, each
+    token predicted from up to so many tokens before it in its file (0: all that the model was
+    trained for), and fast weights carried on. A folder of your own is one repository; of a named
+    source one is chosen by `seed`."""
+    reset: Literal["repository", "file"] | None = None
+    """Where fast weights start afresh, with `window`: never, or with each file."""
     max_chunks_per_document: Count = 8
     """Fast weights start afresh with each document."""
     split: Literal["train", "validation", "test", "all"] = "test"
     """Which documents: nothing is trained or tuned on any. A folder's own train, validation and
     test folders are its splits; without them, fewer than 20 files are all test."""
-    rate: NonNegative = 1.0
-    """Inner rate of the additive map on the last hidden state (next-token objective)."""
+    rule: Literal["sgd", "normalized", "rms", "adamw", "newton_schulz"] = "sgd"
+    """How a gradient becomes a step (next-token objective): plain, of norm 1, by the running root
+    mean square of each weight's gradients, AdamW without momentum, or orthogonalised."""
+    rate: Positive | None = None
+    """Inner rate; by default one that is gentle with the rule."""
+    suffix_blocks: Natural | None = None
+    """What learns: additions to the MLPs of so many of the last blocks, or with 0 a map on the last
+    hidden state. By default 0 with sgd, 4 with other rules."""
     seed: Seed = 0
 
     def __post_init__(self):
         check(self)
+        if self.reset is not None and self.window is None:
+            raise InputError("reset says where a repository's fast weights start: give window too")
 
 
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
-    from ponderttt.experiments.baselines.chunks import plan_chunks, read_chunks
+    from ponderttt.prepare.tuning import by_rule
     from ponderttt.training.finite import NotFinite
 
+    adapter = by_rule(config.rule, config.rate, config.suffix_blocks)
     folder, said = config.open_folder(config.action), config.show_source(config.split)
     lm = config.load()
+    lm.check_suffix(adapter.suffix_blocks)
+    read = _chunks if config.window is None else _repository_chunks
+    count, chunks = read(config, lm, adapter)
+    losses: list[float] = []
+    costs: list[float] = []
+    try:
+        for i, (loss, cost) in enumerate(chunks, start=1):
+            print(f"Chunk {i}/{count}: loss={loss:.3f}", flush=True)
+            losses.append(loss)
+            costs.append(cost)
+    except NotFinite:
+        if losses:
+            _finish(config, lm, said, losses, costs, folder)
+        raise
+    return _finish(config, lm, said, losses, costs, folder)
+
+
+Chunks = Iterator[tuple[float, float]]
+
+
+def _chunks(
+    config: TrainBaselineConfig, lm: "TransformerLM", adapter: "Adapter"
+) -> tuple[int, Chunks]:
+    """How many chunks are read, and their losses and costs: each file a document of its own."""
+    from ponderttt.experiments.baselines.chunks import plan_chunks, read_chunks
+
     plan = plan_chunks(
         lm, config.text, split=config.split, chunks=config.num_chunks, size=config.chunk_size,
         per_document=config.max_chunks_per_document, seed=config.seed,
@@ -56,20 +101,43 @@ def run(config: TrainBaselineConfig) -> dict:
     print(f"Running {config.action} baseline...")
     chunks = read_chunks(
         lm, config.text, config.action, chunks=plan.chunks, size=config.chunk_size,
-        per_document=plan.per_document, rate=config.rate, seed=config.seed, split=config.split,
+        per_document=plan.per_document, adapter=adapter, seed=config.seed, split=config.split,
+        of=_loss_at(config),
     )  # fmt: skip
-    losses: list[float] = []
-    costs: list[float] = []
-    try:
-        for i, (loss, cost) in enumerate(chunks, start=1):
-            print(f"Chunk {i}/{plan.chunks}: loss={loss:.3f}", flush=True)
-            losses.append(loss)
-            costs.append(cost)
-    except NotFinite:
-        if losses:
-            _finish(config, lm, said, losses, costs, folder)
-        raise
-    return _finish(config, lm, said, losses, costs, folder)
+    return plan.chunks, chunks
+
+
+def _repository_chunks(
+    config: TrainBaselineConfig, lm: "TransformerLM", adapter: "Adapter"
+) -> tuple[int, Chunks]:
+    """`_chunks` of one repository, file after file."""
+    from ponderttt.experiments.baselines.repository import open_repository, read_repository
+    from ponderttt.models.decoder.window import window_of
+
+    size = config.chunk_size
+    window = window_of(lm.config, size, config.window or 0)
+    repository = open_repository(
+        lm, config.text, split=config.split, chunks=config.num_chunks, size=size, seed=config.seed
+    )
+    files = repository.files[0]
+    count = sum(file.units for file in files)
+    print(f"Repository {repository.names[0]}: {len(files)} files, {count} chunks of {size} tokens")
+    if count < config.num_chunks:
+        print(f"{count} chunks are read, not {config.num_chunks}: there are no more")
+    print(f"Running {config.action} baseline over a window of {window.tokens} tokens...")
+    return count, read_repository(
+        lm, repository, adapter, config.action,
+        window=window, reset=config.reset or "repository", seed=config.seed,
+        of=_loss_at(config),
+    )  # fmt: skip
+
+
+def _loss_at(config: TrainBaselineConfig) -> str:
+    """What a loss is called that is not finite."""
+    from ponderttt.prepare.tuning import FIRST_TRIES
+
+    rate = FIRST_TRIES[config.rule][1] if config.rate is None else config.rate
+    return f"the loss at rate {rate:g}"
 
 
 def _finish(

@@ -55,7 +55,8 @@ class Reader:
             # The random draws are the document's own, whatever else is in the corpus.
             content = hashlib.sha256(np.asarray(documents.tokens, np.int32).tobytes()).hexdigest()
             draws = jax.random.fold_in(jax.random.key(self.seed), int(content[:7], 16))
-            _, hidden = texts.batch(np.asarray([index]))
+            # The states of the corpus are the last ones: suffix blocks begin with others.
+            hidden = None if adapter.suffix_blocks else texts.batch(np.asarray([index]))[1]
             episode = rollout(
                 self.lm, adapter, policy, documents,
                 key=draws, dispatch=self.dispatch, hidden=hidden,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ from ponderttt.experiments import baselines, command, train_baseline
 from ponderttt.experiments.baselines import BaselinesConfig
 from ponderttt.experiments.baselines.chunks import plan_chunks
 from ponderttt.experiments.comparison import ComparisonConfig, files, significance
+from ponderttt.inner.update_rules import RULES
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.prepare import reader as episodes
+from ponderttt.prepare.tuning import FIRST_TRIES
 from ponderttt.result import Result
 from ponderttt.types import CHUNK_ACTIONS
 
@@ -173,6 +176,43 @@ def test_a_split_that_is_not_there_names_an_option_that_is(few, monkeypatch):
         baseline(few, monkeypatch, split="train")
     with pytest.raises(InputError, match="lower chunk_size"):
         baseline(few, monkeypatch, chunk_size=9000)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "normalized", "rms", "adamw", "newton_schulz"])
+def test_with_a_window_a_folder_is_one_repository(few, monkeypatch, capsys, rule):
+    """File by file in the order of paths; what is learned is carried on, or not."""
+    how = {"window": 32, "rule": rule, "suffix_blocks": 1, "action": "UPDATE_1", "num_chunks": 50}
+    carried = baseline(few, monkeypatch, **how)
+    said = capsys.readouterr().out
+    sizes = [len(file.read_bytes()) for file in sorted(few.iterdir())]
+    count = sum(-(-size // 16) for size in sizes)
+    assert f"Repository {few.name}: 5 files, {count} chunks of 16 tokens" in said
+    assert f"{count} chunks are read, not 50" in said and f"Chunk {count}/{count}: loss=" in said
+    each = baseline(few, monkeypatch, reset="file", **how)
+    first = -(-sizes[0] // 16)
+    assert carried["chunk_losses"][:first] == each["chunk_losses"][:first]
+    assert carried["chunk_losses"][first:] != each["chunk_losses"][first:]
+    skip = baseline(few, monkeypatch, **how | {"action": "SKIP"})
+    assert skip["chunk_losses"][0] == carried["chunk_losses"][0]
+    assert skip["average_loss"] != carried["average_loss"]
+
+
+def test_what_a_window_cannot_be_is_said(few, monkeypatch):
+    for how, message in [
+        ({"window": 8192}, "positions for .*; lower window"),
+        ({"window": 24}, "16 tokens does not divide the window of 24"),
+        ({"reset": "file"}, "reset says .*: give window too"),
+        ({"window": 32, "rule": "momentum"}, "unknown rule 'momentum': expected sgd"),
+        ({"suffix_blocks": 9}, "suffix_blocks is 9: tiny has 2 blocks"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            baseline(few, monkeypatch, **how)
+
+
+def test_every_rule_that_needs_no_statistics_can_be_asked_for():
+    known = {name for name, family in RULES.items() if not family.statistics}
+    asked = get_type_hints(train_baseline.TrainBaselineConfig)["rule"]
+    assert set(get_args(asked)) == set(FIRST_TRIES) == known
 
 
 def test_a_plan_reads_the_most_chunks(few):

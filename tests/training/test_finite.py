@@ -48,7 +48,7 @@ def run(*arguments):
 SIZES = ("--chunk_size", 16, "--device", "cpu")
 
 
-@pytest.mark.parametrize("rate", ["1e30", "1e39", "1e300"])
+@pytest.mark.parametrize("rate", ["1e30", "1e38"])
 def test_a_baseline_that_diverges_ends_with_the_place_and_keeps_what_was_read(
     tiny, folder, tmp_path, capsys, rate
 ):
@@ -70,6 +70,11 @@ def test_a_rate_that_is_no_number_is_refused_before_anything_is_read(rate, capsy
     assert run("train-baseline", "--rate", rate) == 2
     assert run("train-policy", "--rate", rate) == 2
     assert capsys.readouterr().err.count("rate is") == 2
+
+
+def test_a_rate_beyond_float32_is_refused_before_anything_is_read(capsys):
+    assert run("train-baseline", "--rate", "1e39") == 2
+    assert capsys.readouterr().err.startswith("error: rate is 1e+39: expected a finite number")
 
 
 def test_a_policy_on_losses_that_diverge_is_not_trained(tiny, folder, tmp_path, capsys):

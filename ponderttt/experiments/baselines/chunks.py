@@ -8,11 +8,11 @@ import numpy as np
 
 from ponderttt.data import CodeDataset
 from ponderttt.errors import InputError
+from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.policies import UniformPolicy
 from ponderttt.prepare.corpora import load_texts
 from ponderttt.prepare.reader import Reader
-from ponderttt.prepare.tuning import next_token
 from ponderttt.training.finite import check_finite
 
 
@@ -58,13 +58,13 @@ def _together(held: np.ndarray, chunks: int, each: int) -> int:
 
 def read_chunks(
     lm: TransformerLM, source: str, action: str, *, chunks: int, size: int, per_document: int,
-    rate: float, seed: int, split: str = "test",
+    adapter: Adapter, seed: int, split: str = "test", of: str = "the loss",
 ) -> Iterator[tuple[float, float]]:  # fmt: skip
     """Loss (nats a token, scored before the chunk is learned from) and cost of `chunks` chunks.
 
     Of documents of the split with `per_document` of them each; fast weights start afresh with each.
     Nothing is trained or tuned on any.
-    A loss that is not finite is a `NotFinite` with its document and unit.
+    A loss that is not finite is a `NotFinite` with its document and unit; `of` says what it is.
     """
     units = min(chunks, per_document)
     count = -(-chunks // units)
@@ -74,12 +74,12 @@ def read_chunks(
             f"{texts.sources[0]} has {len(texts)} {split} documents of {units} chunks of {size} "
             f"tokens: {chunks} chunks need {count}; lower num_chunks or chunk_size"
         )
-    reader, adapter = Reader(lm, "switch", seed), next_token(rate, None)
+    reader = Reader(lm, "switch", seed)
     for i in range(count):
         episode = reader.read_raw(adapter, UniformPolicy(action), texts.corpus, i)
         for n in range(min(units, chunks - i * units)):
             check_finite(
-                [[episode["nll"][n]]], ("document", "unit"), of=f"the loss at rate {rate:g}",
+                [[episode["nll"][n]]], ("document", "unit"), of=of,
                 names={"document": [texts.paths[i]], "unit": [n + 1]}, remedy="lower --rate",
             )  # fmt: skip
             yield float(episode["nll"][n]), float(episode["cost"][n])

@@ -15,7 +15,9 @@ from ponderttt.inner import additive, low_rank
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.update_rules import UpdateRule
 from ponderttt.models.adapters.protocol import Reading, Unit, token_losses
+from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.windowed_attention import Past
 from ponderttt.types import masked_mean
 
 MOST_RANK = 256
@@ -105,13 +107,15 @@ class NextToken:
     def read(self, lm: TransformerLM, fast: Fast, view: Unit, *, learns: bool) -> Reading:
         states = partial(self._states, lm, view)
         if not learns:
-            return Reading(*states(fast), None)
+            hidden, past = states(fast)
+            return Reading(hidden, past, None)
         hidden, pull, past = jax.vjp(states, fast, has_aux=True)
         return Reading(hidden, past, pull)
 
     def _states(self, lm: TransformerLM, view: Unit, fast: Fast):
         """What the head reads, and the past with this unit behind it."""
         if self.suffix_blocks:
+            assert isinstance(view.context, Context) and isinstance(view.past, Past)
             deltas = {name: self._scaled(fast[name]) for name in self.targets}
             hidden, past = lm.read_unit(
                 view.hidden[None], self.suffix_blocks, view.context, view.past, deltas=deltas

@@ -98,7 +98,7 @@ def _read(
     window.check(unit)
     tokens, places = np.asarray(document.inputs[0]), window.places(document)[0]
     lm.check_tokens(tokens)
-    read = np.asarray(document.mask[0]).any(axis=-1)
+    read = np.any(np.asarray(document.mask[0]), axis=-1)
     states = np.asarray(
         _stream(
             lm, tokens, np.where(read, places, 0),
@@ -110,7 +110,7 @@ def _read(
         states = np.array(states)
         for n in np.flatnonzero(beyond & read):
             states[n] = _ending(lm, tokens, int(n), window, suffix_blocks, summarise)
-    return np.where(read[:, None, None], states, 0)
+    return np.where(read.reshape(-1, 1, 1), states, 0)
 
 
 def _ending(lm, tokens, n: int, window: Window, suffix_blocks: int, summarise: bool):
@@ -166,7 +166,9 @@ def contexts(lm: TransformerLM, places: Int[Array | np.ndarray, "N"], unit: int,
 
     def at(n) -> tuple[Context, Int[Array, ""]]:
         first = places[n] * unit
-        turned = None if starts is None else starts[places[n]][None] + within
+        turned = None
+        if starts is not None and within is not None:
+            turned = starts[places[n]][None] + within
         return Context(turned, jnp.minimum(first, window.tokens), window.tokens), first
 
     return at
