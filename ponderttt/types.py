@@ -7,7 +7,6 @@ entry):
     T  tokens (= N * U)
     N  units
     U  tokens per unit
-    C  tokens per chunk (the base model's attention window, a multiple of U)
     D  model width
     H  heads
     G  key/value heads

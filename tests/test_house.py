@@ -92,9 +92,11 @@ def axes(path: Path):
     for node in ast.walk(tree_of(path)):
         if not (isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)):
             continue
+        if node.value.id not in SHAPED:
+            continue
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         shape = parts[-1]
-        if node.value.id in SHAPED and isinstance(shape, ast.Constant):
+        if isinstance(shape, ast.Constant):
             assert isinstance(shape.value, str), (path, node.lineno)
             for axis in shape.value.split():
                 yield node.lineno, axis.lstrip("*#?_")

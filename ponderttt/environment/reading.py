@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ponderttt.errors import InputError
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.update_rules import RuleState
-from ponderttt.models.adapters.protocol import Adapter, Reading, Unit, token_losses
+from ponderttt.models.adapters.protocol import Adapter, Unit, UnitOutput, token_losses
 from ponderttt.models.decoder.hidden import contexts, hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
@@ -107,7 +107,7 @@ def views(
 
 def score(
     lm: TransformerLM,
-    reading: Reading,
+    reading: UnitOutput,
     tokens: Int[Array, "U"],
     mask: Bool[Array, "U"],
     with_entropy: bool,

@@ -87,7 +87,7 @@ def read_part(
     dispatch: Dispatch = "switch",
     window: Window | None = None,
     reset: Reset = "repository",
-    hidden: Float[Array | np.ndarray, "one N U D"] | None = None,
+    hidden: Float[Array | np.ndarray, "B N U D"] | None = None,
 ) -> tuple[Episode, Carry]:
     """The episode of some `units` of one document, and what is carried behind them.
 
@@ -169,12 +169,7 @@ def _read_document(
     rule, gradient = adapter.rule, partial(adapter.gradient, lm)
 
     def read_unit(carry: Carry, n):
-        fast, rule_state = carry.learned[:2]
-        if text.resets is not None:
-            fresh = adapter.init(lm)
-            fast, rule_state = _afresh(
-                text.resets[n], (fresh, rule.init(fresh)), (fast, rule_state)
-            )
+        fast, rule_state = _found(lm, adapter, text, n, carry.learned)
         view = view_of(n, carry.learned.past)
         known, token_nll, past, first = None, carry.token_nll, carry.learned.past, None
         if order == "predict_first":
@@ -217,9 +212,14 @@ def _read_document(
     return jax.lax.scan(read_unit, carry, units)
 
 
-def _afresh(resets, fresh, carried):
-    """`fresh` where the unit `resets`, else what was carried to it."""
-    return jax.tree.map(lambda new, old: jnp.where(resets, new, old), fresh, carried)
+def _found(lm, adapter, text, n, learned: Learned) -> tuple[Any, Any]:
+    """The fast weights and the rule's state that unit n finds: fresh ones where it resets them."""
+    carried = (learned.fast, learned.rule)
+    if text.resets is None:
+        return carried
+    fast = adapter.init(lm)
+    fresh = (fast, adapter.rule.init(fast))
+    return jax.tree.map(lambda new, old: jnp.where(text.resets[n], new, old), fresh, carried)
 
 
 def _with_features(

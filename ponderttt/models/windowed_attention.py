@@ -78,7 +78,7 @@ class _Running(NamedTuple):
 
 
 def _forward(q, k, v, past, seen, window):
-    def meet(sums: _Running, k, v, visible) -> _Running:
+    def add_keys(sums: _Running, k, v, visible) -> _Running:
         scores = _scores(q, k, visible)
         largest = jnp.maximum(sums.largest, jnp.max(scores, axis=-1))
         # A query that sees nothing yet has the lowest number for its largest score.
@@ -93,11 +93,11 @@ def _forward(q, k, v, past, seen, window):
 
     lead, unit = q.shape[:-1], k.shape[2]
     nothing = jnp.full(lead, _LOWEST), jnp.zeros(lead), jnp.zeros((*lead, v.shape[-1]))
-    sums = meet(_Running(*nothing), k, v, _within(unit))
+    sums = add_keys(_Running(*nothing), k, v, _within(unit))
 
     def earlier(j, sums: _Running) -> _Running:
         keys, values, visible = _block(past, j, seen, unit, window)
-        return meet(sums, keys, values, visible)
+        return add_keys(sums, keys, values, visible)
 
     sums = _over_past(earlier, past, seen, window, sums)
     out = sums.out / sums.total[..., None]

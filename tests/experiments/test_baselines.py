@@ -181,15 +181,16 @@ def test_a_split_that_is_not_there_names_an_option_that_is(few, monkeypatch):
 @pytest.mark.parametrize("rule", ["sgd", "normalized", "rms", "adamw", "newton_schulz"])
 def test_with_a_window_a_folder_is_one_repository(few, monkeypatch, capsys, rule):
     """File by file in the order of paths; what is learned is carried on, or not."""
-    how = {"window": 32, "rule": rule, "suffix_blocks": 1, "action": "UPDATE_1", "num_chunks": 50}
+    how = {"rule": rule, "suffix_blocks": 1, "action": "UPDATE_1"}
+    how |= {"num_chunks": 50, "chunk_size": 64, "window": 128}
     carried = baseline(few, monkeypatch, **how)
     said = capsys.readouterr().out
     sizes = [len(file.read_bytes()) for file in sorted(few.iterdir())]
-    count = sum(-(-size // 16) for size in sizes)
-    assert f"Repository {few.name}: 5 files, {count} chunks of 16 tokens" in said
+    count = sum(-(-size // 64) for size in sizes)
+    assert f"Repository {few.name}: 5 files, {count} chunks of 64 tokens" in said
     assert f"{count} chunks are read, not 50" in said and f"Chunk {count}/{count}: loss=" in said
     each = baseline(few, monkeypatch, reset="file", **how)
-    first = -(-sizes[0] // 16)
+    first = -(-sizes[0] // 64)
     assert carried["chunk_losses"][:first] == each["chunk_losses"][:first]
     assert carried["chunk_losses"][first:] != each["chunk_losses"][first:]
     skip = baseline(few, monkeypatch, **how | {"action": "SKIP"})

@@ -14,7 +14,7 @@ from ponderttt.errors import InputError
 from ponderttt.inner import additive, low_rank
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.update_rules import UpdateRule
-from ponderttt.models.adapters.protocol import Reading, Unit, token_losses
+from ponderttt.models.adapters.protocol import Unit, UnitOutput, token_losses
 from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.windowed_attention import Past
@@ -104,13 +104,13 @@ class NextToken:
     def view(self, lm: TransformerLM, unit: Unit) -> Unit:
         return unit
 
-    def read(self, lm: TransformerLM, fast: Fast, view: Unit, *, learns: bool) -> Reading:
+    def read(self, lm: TransformerLM, fast: Fast, view: Unit, *, learns: bool) -> UnitOutput:
         states = partial(self._states, lm, view)
         if not learns:
             hidden, past = states(fast)
-            return Reading(hidden, past, None)
+            return UnitOutput(hidden, past, None)
         hidden, pull, past = jax.vjp(states, fast, has_aux=True)
-        return Reading(hidden, past, pull)
+        return UnitOutput(hidden, past, pull)
 
     def _states(self, lm: TransformerLM, view: Unit, fast: Fast):
         """What the head reads, and the past with this unit behind it."""
@@ -137,7 +137,7 @@ class NextToken:
         return masked_mean(token_nll, view.mask)
 
     def gradient(
-        self, lm: TransformerLM, fast: Fast, view: Unit, reading: Reading | None = None
+        self, lm: TransformerLM, fast: Fast, view: Unit, reading: UnitOutput | None = None
     ) -> Fast:
         if reading is None:
             reading = self.read(lm, fast, view, learns=True)

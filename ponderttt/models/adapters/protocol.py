@@ -31,7 +31,7 @@ class Unit(NamedTuple):
     past: Past | tuple[()] = ()
 
 
-class Reading(NamedTuple):
+class UnitOutput(NamedTuple):
     """What an adapter makes of a unit."""
 
     hidden: Float[Array, "U D"]
@@ -64,14 +64,14 @@ class Adapter(Protocol):
     def view(self, lm: TransformerLM, unit: Unit) -> Any:
         """What prediction and inner loss need of a unit, computed once."""
 
-    def read(self, lm: TransformerLM, fast: Fast, view: Any, *, learns: bool) -> Reading:
+    def read(self, lm: TransformerLM, fast: Fast, view: Any, *, learns: bool) -> UnitOutput:
         """The unit's states under `fast`; with `pull` where it `learns` from its prediction."""
 
     def observed_loss(self, fast: Fast, view: Any, token_nll: Float[Array, "U"]):
         """The inner loss before adapting, from what scoring computed anyway where it can be."""
 
     def gradient(
-        self, lm: TransformerLM, fast: Fast, view: Any, reading: Reading | None = None
+        self, lm: TransformerLM, fast: Fast, view: Any, reading: UnitOutput | None = None
     ) -> Fast:
         """Of the inner loss: what `adapt` descends along.
 

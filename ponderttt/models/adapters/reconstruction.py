@@ -14,7 +14,7 @@ from ponderttt.inner import Views
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.limit import limit
 from ponderttt.inner.update_rules import SGD
-from ponderttt.models.adapters.protocol import Reading, Unit
+from ponderttt.models.adapters.protocol import Unit, UnitOutput
 from ponderttt.models.adapters.ttt_layer import TTTLayer
 from ponderttt.models.decoder.lm import TransformerLM
 
@@ -62,7 +62,7 @@ class Reconstruction:
 
     def read(self, lm: TransformerLM, fast: Fast, view: tuple[Unit, Views], *, learns: bool):
         unit, views = view
-        return Reading(self.layer.add(fast, unit.hidden.astype(jnp.float32), views), (), None)
+        return UnitOutput(self.layer.add(fast, unit.hidden.astype(jnp.float32), views), (), None)
 
     def observed_loss(self, fast: Fast, view: tuple[Unit, Views], token_nll):
         return self.layer.loss(fast, view[1])
