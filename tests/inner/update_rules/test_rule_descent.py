@@ -188,15 +188,19 @@ def test_a_zero_gradient_is_finite_and_so_is_its_derivative(name):
         assert_close(found.fast, FAST)
 
 
+@pytest.mark.parametrize("given", [False, True])
 @each_rule
-def test_training_through_a_rule_is_finite_differences(name):
+def test_training_through_a_rule_is_finite_differences(name, given):
     """The derivative of what is lost after two steps, along one direction of the start."""
     rule = RULES[name]
 
     @jax.jit
     def outer(x):
         fast = jax.tree.map(lambda w: w + x * jnp.cos(w), FAST)
-        moved = adapt(fast, VIEWS, jnp.asarray(2), rule=rule, max_steps=3, gradient=gradient)
+        moved = adapt(
+            fast, VIEWS, jnp.asarray(2), rule=rule, max_steps=3, gradient=gradient,
+            first=(lambda: gradient(fast, VIEWS)) if given else None,
+        )  # fmt: skip
         return sum(jnp.sum(jnp.sin(w)) for w in jax.tree.leaves(moved))
 
     slope, h = float(jax.grad(outer)(0.0)), 3e-3
