@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from ponderttt.data import Repositories, load_repositories
 from ponderttt.data.sources import find_source
@@ -49,13 +49,14 @@ def read_repository(
     states = cached_states(
         lm, document, window=window, suffix_blocks=adapter.suffix_blocks, summarise=False
     )
+    hidden, policy = jnp.asarray(states[0].hidden)[None], UniformPolicy(action)
     carry: Carry | None = None
     for file in files:
         for n in range(file.first_unit, file.first_unit + file.units):
             episode, carry = read_part(
-                lm, adapter, UniformPolicy(action), document, key=jax.random.key(seed),
+                lm, adapter, policy, document, key=jax.random.key(seed),
                 units=range(n, n + 1), carry=carry, window=window, reset=reset,
-                hidden=np.asarray(states[0].hidden)[None],
+                hidden=hidden,
             )  # fmt: skip
             loss, cost = float(episode.nll[0, 0]), float(episode.cost[0, 0])
             check_finite(

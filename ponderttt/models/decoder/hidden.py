@@ -95,7 +95,7 @@ def _read(
 ) -> Float[np.ndarray, "N U width"]:
     """The states of one document, and behind them the summary of attention."""
     unit = document.tokens.shape[-1]
-    window.check(unit)
+    window.check(lm.config, unit)
     tokens, places = np.asarray(document.inputs[0]), window.places(document)[0]
     lm.check_tokens(tokens)
     read = np.any(np.asarray(document.mask[0]), axis=-1)
@@ -141,21 +141,20 @@ def _stream(
     blocks = layers - suffix_blocks
     at = contexts(lm, places, unit, window)
 
-    def read(past, n):
+    def read(pasts, n):
         context, first = at(n)
         h = decoder.embed(tokens[n][None], first)
+        h, lower = decoder.read_unit(h, 0, blocks - summarise, context, pasts[0])
         if not summarise:
-            h, past = decoder.read_unit(h, 0, blocks, context, past)
             out = h if suffix_blocks else decoder.final_norm(h)
-            return past, out[0]
-        lower, last = (jax.tree.map(lambda x: x[:-1], past), jax.tree.map(lambda x: x[-1:], past))
-        h, lower = decoder.read_unit(h, 0, blocks - 1, context, lower)
-        summary = decoder.last_attention(h, context, jax.tree.map(lambda x: x[0], last))
-        h, last = decoder.read_unit(h, blocks - 1, blocks, context, last)
-        past = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), lower, last)
-        return past, jnp.concatenate([decoder.final_norm(h), summary], axis=-1)[0]
+            return [lower], out[0]
+        summary = decoder.last_attention(h, context, jax.tree.map(lambda x: x[0], pasts[1]))
+        h, last = decoder.read_unit(h, blocks - 1, blocks, context, pasts[1])
+        return [lower, last], jnp.concatenate([decoder.final_norm(h), summary], axis=-1)[0]
 
-    return jax.lax.scan(read, lm.no_past(blocks, window, unit), jnp.arange(tokens.shape[0]))[1]
+    parts = [blocks - 1, 1] if summarise else [blocks]
+    pasts = [lm.no_past(part, window, unit) for part in parts]
+    return jax.lax.scan(read, pasts, jnp.arange(tokens.shape[0]))[1]
 
 
 def contexts(lm: TransformerLM, places: Int[Array | np.ndarray, "N"], unit: int, window: Window):
