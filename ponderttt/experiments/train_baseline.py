@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -57,10 +57,16 @@ class TrainBaselineConfig(TextCommand):
 
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
-    from ponderttt.prepare.tuning import by_rule
+    from ponderttt.inner.update_rules import make_rule
+    from ponderttt.models.adapters.next_token import NextToken
+    from ponderttt.prepare.tuning import FIRST_TRIES
     from ponderttt.training.finite import NotFinite
 
-    adapter = by_rule(config.rule, config.rate, config.suffix_blocks)
+    blocks, rate = FIRST_TRIES[config.rule]
+    rate = rate if config.rate is None else config.rate
+    blocks = blocks if config.suffix_blocks is None else config.suffix_blocks
+    adapter = NextToken(make_rule(config.rule, rate), suffix_blocks=blocks)
+    config = replace(config, rate=rate, suffix_blocks=blocks)
     folder, said = config.open_folder(config.action), config.show_source(config.split)
     lm = config.load()
     lm.check_suffix(adapter.suffix_blocks)
@@ -102,7 +108,7 @@ def _chunks(
     chunks = read_chunks(
         lm, config.text, config.action, chunks=plan.chunks, size=config.chunk_size,
         per_document=plan.per_document, adapter=adapter, seed=config.seed, split=config.split,
-        of=_loss_at(config),
+        of=f"the loss at rate {config.rate:g}",
     )  # fmt: skip
     return plan.chunks, chunks
 
@@ -128,16 +134,8 @@ def _repository_chunks(
     return count, read_repository(
         lm, repository, adapter, config.action,
         window=window, reset=config.reset or "repository", seed=config.seed,
-        of=_loss_at(config),
+        of=f"the loss at rate {config.rate:g}",
     )  # fmt: skip
-
-
-def _loss_at(config: TrainBaselineConfig) -> str:
-    """What a loss is called that is not finite."""
-    from ponderttt.prepare.tuning import FIRST_TRIES
-
-    rate = FIRST_TRIES[config.rule][1] if config.rate is None else config.rate
-    return f"the loss at rate {rate:g}"
 
 
 def _finish(

@@ -11,8 +11,7 @@ import pandas as pd
 from flax import nnx
 
 from ponderttt.cache import code_fingerprint, fingerprint
-from ponderttt.errors import InputError
-from ponderttt.inner.update_rules import SGD, make_rule
+from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Adapter
 from ponderttt.models.adapters.reconstruction import Reconstruction
@@ -119,18 +118,6 @@ FIRST_TRIES = {
     "newton_schulz": (4, 1e-3),
 }  # fmt: skip
 """By update rule: how many of the last blocks learn (0: the map on the last state), the rate."""
-
-
-def by_rule(rule: str, rate: float | None = None, suffix_blocks: int | None = None) -> NextToken:
-    """The additive map, or additions to the MLPs of the last blocks, under an update rule.
-
-    What is not given is that of `FIRST_TRIES`. A rule that is not one of them is an `InputError`.
-    """
-    if rule not in FIRST_TRIES:
-        raise InputError(f"unknown rule {rule!r}: expected one of {', '.join(FIRST_TRIES)}")
-    blocks, first = FIRST_TRIES[rule]
-    blocks = blocks if suffix_blocks is None else suffix_blocks
-    return NextToken(make_rule(rule, first if rate is None else rate), suffix_blocks=blocks)
 
 
 def layer_shape(lm: TransformerLM, texts: Texts, **options: Any) -> TTTConfig:
