@@ -39,15 +39,8 @@ def unit_costs(lm: TransformerLM, task: AllocationTask) -> pd.DataFrame:
 
     names = CHUNK_ACTIONS.names
     measurements = {name: always(a) for a, name in enumerate(names)}
-    taken = interleaved(
-        measurements
-        | {
-            "base": seconds(
-                lambda: hidden_states(lm, documents, window=Window(unit, overlap=False))
-            )
-        },
-        repeats=3,
-    )
+    base = seconds(lambda: hidden_states(lm, documents, window=Window.of_unit(unit)))
+    taken = interleaved(measurements | {"base": base}, repeats=3)
     analytic = ledgers(CHUNK_ACTIONS.steps, config=lm.config, unit=unit)
     return pd.DataFrame(
         {"stream": task.stream, "action": names, "steps": CHUNK_ACTIONS.steps}

@@ -26,7 +26,7 @@ def rows(options: Options) -> list[Row]:
     tokens = jax.random.randint(jax.random.key(0), shape, 0, 256)
     documents = Documents(tokens, jnp.ones(shape, bool), jnp.asarray(256))
     adapter = NextToken(SGD(jnp.asarray(0.3)))
-    hidden = jnp.asarray(hidden_states(lm, documents, window=Window(LENGTH, overlap=False)))
+    hidden = jnp.asarray(hidden_states(lm, documents, window=Window.of_unit(LENGTH)))
     count = len(CHUNK_ACTIONS.names)
     tables = jnp.asarray(np.eye(count)[enumerate_allocations(UNITS)], jnp.float32)
 

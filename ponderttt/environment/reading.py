@@ -60,8 +60,8 @@ def open_text(
     model's suffix blocks cannot have, are an `InputError`.
     """
     unit = documents.tokens.shape[-1]
-    window = Window(unit, overlap=False) if window is None else window
-    window.check(unit)
+    window = Window.of_unit(unit) if window is None else window
+    window.check(lm.config, unit)
     if reset not in get_args(Reset):
         raise InputError(f"unknown reset {reset!r}: expected {' or '.join(get_args(Reset))}")
     places = window.places(documents)

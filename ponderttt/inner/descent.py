@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from ponderttt.errors import InputError
 from ponderttt.inner.fast_weights import Fast
-from ponderttt.inner.update_rules import RuleState, UpdateRule
-from ponderttt.inner.update_rules import global_norm as global_norm
+from ponderttt.inner.update_rules import RuleState, UpdateRule, global_norm
 
 Dispatch = Literal["masked", "switch"]
 DISPATCHES = ("masked", "switch")

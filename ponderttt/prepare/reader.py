@@ -21,7 +21,7 @@ from ponderttt.types import Documents
 
 def with_hidden(lm: TransformerLM, documents: Documents, window: Window | None = None) -> Encoded:
     """`documents` with the frozen base's cached states; by default no unit sees another."""
-    window = window or Window(documents.tokens.shape[-1], overlap=False)
+    window = window or Window.of_unit(documents.tokens.shape[-1])
     states = cached_states(lm, documents, window=window)
     return Encoded(documents, [x.hidden for x in states], [x.attention for x in states])
 

@@ -176,7 +176,7 @@ class TransformerLM:
 
     def no_past(self, blocks: int, window: Window, unit: int, rows: int = 1) -> Past:
         """What `blocks` blocks have read when a document begins: nothing, and room for `window`."""
-        room = 0 if window == Window(unit, overlap=False) else window.tokens
+        room = 0 if window == Window.of_unit(unit) else window.tokens
         config = self.config
         return no_past((blocks, rows), room, config.kv_heads, config.head_dim, jnp.float32)
 
@@ -195,15 +195,14 @@ class TransformerLM:
                 f"expected 0 to {self.config.layers}"
             )
 
-    def check_tokens(self, tokens, *, most: int | None = None) -> None:
-        """An `InputError` unless they are ids [B, T] of its vocabulary, T at most `most`."""
-        most = self.config.max_positions if most is None else most
+    def check_tokens(self, tokens) -> None:
+        """An `InputError` unless they are ids [B, T] of its vocabulary, at its positions."""
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise InputError(f"tokens are {tokens.dtype}: expected whole numbers, ids [B, T]")
-        if tokens.ndim != 2 or tokens.shape[1] > most:
+        if tokens.ndim != 2 or tokens.shape[1] > self.config.max_positions:
             raise InputError(
                 f"tokens of shape {tuple(tokens.shape)}: {self.name} reads [B, T] with T at most "
-                f"{most}; cut the text into shorter chunks"
+                f"{self.config.max_positions}; cut the text into shorter chunks"
             )
         if isinstance(tokens, jax.core.Tracer) or tokens.size == 0:
             return

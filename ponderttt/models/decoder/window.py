@@ -23,8 +23,19 @@ class Window(NamedTuple):
     tokens: int
     overlap: bool = True
 
-    def check(self, unit: int) -> None:
-        """An `InputError` unless it holds a whole number of units of `unit` tokens."""
+    @classmethod
+    def of_unit(cls, unit: int) -> "Window":
+        """The window in which no unit of `unit` tokens sees another."""
+        return cls(unit, overlap=False)
+
+    def check(self, config: DecoderConfig, unit: int) -> None:
+        """An `InputError` unless the model has its positions, and it whole units of `unit`."""
+        if self.tokens > config.max_positions:
+            raise InputError(
+                f"a window of {self.tokens} tokens: the model has positions for "
+                f"{config.max_positions}; lower window to at most {config.max_positions}, or give "
+                "0 for all of them"
+            )
         if self.tokens < 1 or self.tokens % unit:
             raise InputError(
                 f"a unit of {unit} tokens does not divide the window of {self.tokens} tokens: "
@@ -48,11 +59,6 @@ def window_of(
     """
     if tokens == FULL:
         tokens = max(unit, config.max_positions // unit * unit)
-    if tokens > config.max_positions:
-        raise InputError(
-            f"a window of {tokens} tokens: the model has positions for {config.max_positions}; "
-            f"lower window to at most {config.max_positions}, or give 0 for all of them"
-        )
     window = Window(tokens, overlap)
-    window.check(unit)
+    window.check(config, unit)
     return window

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int
 from ponderttt.errors import InputError
 from ponderttt.inner import FAST_WEIGHTS, Norm, learn
 from ponderttt.inner.closed_form import effective_rate
-from ponderttt.inner.descent import global_norm
 from ponderttt.inner.fast_weights import Fast
 from ponderttt.inner.objectives import weighted_gradient
+from ponderttt.inner.update_rules import global_norm
 from ponderttt.models.iterative.config import RATE_PERIOD, IterativeTransformerConfig
 from ponderttt.models.iterative.halting import HaltingPolicyNetwork
 from ponderttt.models.iterative.reference_ttt import ReferenceTTTConfig, ReferenceTTTLayer

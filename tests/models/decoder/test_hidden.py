@@ -253,3 +253,5 @@ def test_a_window_above_the_models_positions_is_refused(lm):
     with pytest.raises(InputError, match="a window of 8192 tokens: the model has positions for"):
         window_of(lm.config, 8, 8192)
     assert window_of(lm.config, 8).tokens == lm.config.max_positions // 8 * 8
+    with pytest.raises(InputError, match="a window of 8192 tokens: the model has positions for"):
+        hidden_states(lm, make_documents(), window=Window(8192))
