@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import faults
+from support import dense, faults
 
 from ponderttt.environment.rollout import read_part, rollout
 from ponderttt.errors import InputError
@@ -135,7 +135,7 @@ def slow(lm, adapter, documents, window, steps):
         if start == n:
             kept = [[] for _ in range(depth)]
         whole = jnp.asarray(inputs[start : n + 1]).reshape(1, -1)
-        entering = dense_prefix(lm, whole, first, window)[:, -U:]
+        entering = dense.prefix(lm, whole, first, window)[:, -U:]
         place = (n - start) * U
 
         def hidden_of(fast, entering=entering, place=place, kept=kept):
@@ -150,7 +150,7 @@ def slow(lm, adapter, documents, window, steps):
                     past = kept[layer]
                     keys = jnp.concatenate([*(x[0] for x in past), k], axis=1)
                     values = jnp.concatenate([*(x[1] for x in past), v], axis=1)
-                    return banded(q, keys, values, window), None
+                    return dense.banded(q, keys, values, window)[0], None
 
                 h, _ = block(config, params, h, angles, deltas, attend)
             return lm.decoder.final_norm(h)[0], new
@@ -168,25 +168,6 @@ def slow(lm, adapter, documents, window, steps):
         for layer in range(depth):
             kept[layer].append(new[layer])
     return np.stack(found)
-
-
-def banded(q, k, v, window):
-    t, last = k.shape[1], q.shape[1]
-    distance = np.arange(t - last, t)[:, None] - np.arange(t)[None]
-    seen = (distance >= 0) & (distance < window)
-    scores = jnp.einsum("BQGRd,BKGd->BGRQK", q, k) * q.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(seen[None, None, None], scores, -jnp.inf), axis=-1)
-    return jnp.einsum("BGRQK,BKGd->BQGRd", weights, v)
-
-
-def dense_prefix(lm, tokens, blocks, window):
-    h = lm.decoder.embed(tokens)
-    angles = rotary_angles(lm.config, h.shape[1])
-    for layer in range(blocks):
-        params = {name: param[...][layer] for name, param in lm.decoder.blocks.items()}
-        attend = lambda q, k, v: (banded(q, k, v, window), None)  # noqa: E731
-        h, _ = block(lm.config, params, h, angles, {}, attend)
-    return h
 
 
 @pytest.mark.parametrize(

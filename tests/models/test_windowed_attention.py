@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.dense import banded
 
 from ponderttt.models import windowed_attention as module
 from ponderttt.models.windowed_attention import (
@@ -24,16 +25,6 @@ def units(count, seed=0):
     return [(draw(B, U, G, R, D), draw(B, U, G, D), draw(B, U, G, D)) for _ in range(count)]
 
 
-def dense(q, k, v, window):
-    """The last unit's queries over all keys, in one softmax."""
-    t = k.shape[1]
-    distance = np.arange(t - U, t)[:, None] - np.arange(t)[None]
-    seen = (distance >= 0) & (distance < window)
-    scores = jnp.einsum("BQGRd,BKGd->BGRQK", q, k) * D**-0.5
-    weights = jax.nn.softmax(jnp.where(seen[None, None, None], scores, -jnp.inf), axis=-1)
-    return jnp.einsum("BGRQK,BKGd->BQGRd", weights, v), weights
-
-
 @pytest.fixture(params=[4, 12, 512])
 def block(request, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", request.param)
@@ -45,7 +36,7 @@ def test_unit_after_unit_is_the_dense_attention(block, window):
     for n, (q, k, v) in enumerate(read):
         out = windowed_attention(q, k, v, past, jnp.asarray(min(n * U, window)), window)
         keys, values = (jnp.concatenate([x[i] for x in read[: n + 1]], axis=1) for i in (1, 2))
-        np.testing.assert_allclose(out, dense(q, keys, values, window)[0], atol=1e-5)
+        np.testing.assert_allclose(out, banded(q, keys, values, window)[0], atol=1e-5)
         past = extend(past, k, v)
 
 
@@ -53,7 +44,7 @@ def test_what_was_read_in_another_context_is_not_seen(block):
     (_, k0, v0), (q, k, v) = units(2)
     past = extend(no_past((B,), 12, G, D, jnp.float32), k0, v0)
     out = windowed_attention(q, k, v, past, jnp.asarray(0), 12)
-    np.testing.assert_allclose(out, dense(q, k, v, 12)[0], atol=1e-6)
+    np.testing.assert_allclose(out, banded(q, k, v, 12)[0], atol=1e-6)
     other = windowed_attention(q, k, v, Past(past.k + 1, past.v - 2), jnp.asarray(0), 12)
     np.testing.assert_array_equal(out, other)
 
@@ -71,7 +62,7 @@ def test_the_gradient_is_that_of_the_dense_attention(block):
 
     def theirs(q, k, v):
         keys, values = (jnp.concatenate(x, axis=1) for x in zip(before, (k, v), strict=True))
-        return jnp.sum(weight * dense(q, keys, values, window)[0])
+        return jnp.sum(weight * banded(q, keys, values, window)[0])
 
     got, expected = (jax.grad(f, argnums=(0, 1, 2))(*read[2]) for f in (ours, theirs))
     for a, b in zip(got, expected, strict=True):
@@ -100,7 +91,7 @@ def test_the_summary_is_that_of_the_weights(seen):
     summary = np.asarray(windowed_summary(q, k, past.k, jnp.asarray(seen), window))
     keys = jnp.concatenate([k0, k], axis=1)[:, U - seen :]
     for t in range(U):
-        weights = np.asarray(dense(q, keys, keys, window)[1])[..., t, :]
+        weights = np.asarray(banded(q, keys, keys, window)[1])[..., t, :]
         weights = weights[..., max(0, seen + t - window + 1) : seen + t + 1]
         entropy = -(weights * np.log(weights)).sum(-1) / np.log(window)
         expected = [

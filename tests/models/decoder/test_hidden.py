@@ -1,12 +1,10 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import dense
 
 from ponderttt.errors import InputError
-from ponderttt.models.attention import rotary_angles
 from ponderttt.models.decoder import hidden as hidden_module
-from ponderttt.models.decoder.decoder import block
 from ponderttt.models.decoder.hidden import cached_states, hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window, window_of
@@ -180,31 +178,13 @@ def files(lengths=(3, 1, 4), unit: int = 8, seed: int = 0) -> Documents:
     return Documents(tokens, mask, np.int32(256), starts)
 
 
-def dense(lm, inputs, window):
-    """Every query over all keys of its file, those beyond the window masked: slow and plain."""
-
-    def attend(q, k, v):
-        t = q.shape[1]
-        distance = np.arange(t)[:, None] - np.arange(t)[None]
-        seen = (distance >= 0) & (distance < window)
-        scores = jnp.einsum("BQGRd,BKGd->BGRQK", q, k) * q.shape[-1] ** -0.5
-        weights = jax.nn.softmax(jnp.where(seen[None, None, None], scores, -jnp.inf), axis=-1)
-        return jnp.einsum("BGRQK,BKGd->BQGRd", weights, v), None
-
-    h = lm.decoder.embed(jnp.asarray(inputs).reshape(1, -1))
-    angles = rotary_angles(lm.config, h.shape[1])
-    for layer in range(lm.config.layers):
-        params = {name: param[...][layer] for name, param in lm.decoder.blocks.items()}
-        h, _ = block(lm.config, params, h, angles, {}, attend)
-    return np.asarray(lm.decoder.final_norm(h))[0]
-
-
 @pytest.mark.parametrize("tokens", [8, 16, 24, 64])
 def test_the_banded_pass_is_the_dense_one_of_each_file(lm, tokens):
     documents = files()
     states = hidden_states(lm, documents, window=Window(tokens))[0]
     for start, stop in ((0, 3), (3, 4), (4, 8)):
-        expected = dense(lm, documents.inputs[0, start:stop], tokens)
+        whole = jnp.asarray(documents.inputs[0, start:stop]).reshape(1, -1)
+        expected = lm.decoder.final_norm(dense.prefix(lm, whole, lm.config.layers, tokens))[0]
         np.testing.assert_allclose(states[start:stop].reshape(-1, 32), expected, atol=2e-5)
 
 
