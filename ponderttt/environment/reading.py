@@ -19,7 +19,7 @@ from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
 from ponderttt.models.head import HeadStatistics, head_statistics
 from ponderttt.models.windowed_attention import Past
-from ponderttt.types import Documents
+from ponderttt.types import Documents, masked_mean
 
 Reset = Literal["repository", "file"]
 """Where fast weights start afresh: with each document, or with each of its files."""
@@ -116,7 +116,24 @@ def score(
     hidden = reading.hidden
     if with_entropy:
         scored = head_statistics(hidden.astype(lm.head.dtype), lm.head, tokens)
-    else:
-        unknown = jnp.full(tokens.shape, jnp.nan)
-        scored = HeadStatistics(token_losses(lm, hidden, tokens), unknown, unknown)
-    return scored._replace(nll=jnp.where(mask, scored.nll, 0.0))
+        return scored._replace(nll=jnp.where(mask, scored.nll, 0.0))
+    return _known(token_losses(lm, hidden, tokens), mask)
+
+
+def score_with_slope(
+    lm: TransformerLM, reading: UnitOutput, tokens: Int[Array, "U"], mask: Bool[Array, "U"]
+) -> tuple[HeadStatistics, UnitOutput]:
+    """`score`, and the unit as it was read with its `slope`, in the same pass over the head."""
+
+    def loss(hidden):
+        nll = token_losses(lm, hidden, tokens)
+        return masked_mean(nll, mask), nll
+
+    slope, nll = jax.grad(loss, has_aux=True)(reading.hidden)
+    return _known(nll, mask), reading._replace(slope=slope)
+
+
+def _known(nll: Float[Array, "U"], mask: Bool[Array, "U"]) -> HeadStatistics:
+    """Of the losses alone."""
+    unknown = jnp.full(nll.shape, jnp.nan)
+    return HeadStatistics(jnp.where(mask, nll, 0.0), unknown, unknown)

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ponderttt.environment.reading import Learned, Reset, begin, open_text, score, views
+from ponderttt.environment.reading import (
+    Learned,
+    Reset,
+    begin,
+    open_text,
+    score,
+    score_with_slope,
+    views,
+)
 from ponderttt.errors import InputError
 from ponderttt.inner.descent import DISPATCHES, Dispatch, Order, descend
 from ponderttt.inner.update_rules import global_norm
@@ -166,6 +174,7 @@ def _read_document(
     unknown = jnp.full((), jnp.nan)
     with_entropy = extractor is not None or "entropy" in policy.needs
     learns = policy.max_steps > 0 or "gradient_norm" in policy.needs
+    at_once = learns and policy.least_steps > 0 and not with_entropy
     rule, gradient = adapter.rule, partial(adapter.gradient, lm)
 
     def read_unit(carry: Carry, n):
@@ -174,7 +183,10 @@ def _read_document(
         known, token_nll, past, first = None, carry.token_nll, carry.learned.past, None
         if order == "predict_first":
             reading = adapter.read(lm, fast, view, learns=learns)
-            known = score(lm, reading, tokens[n], mask[n], with_entropy)
+            if at_once:
+                known, reading = score_with_slope(lm, reading, tokens[n], mask[n])
+            else:
+                known = score(lm, reading, tokens[n], mask[n], with_entropy)
             token_nll, past = known.nll, reading.past
             first = partial(gradient, fast, view, reading) if reading.pull else None
         seen = Observation(

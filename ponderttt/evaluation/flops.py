@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ponderttt.models.adapters.ttt_layer import TTTConfig
 from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.parameters import projection_shapes
 
 
 class AdapterFlops(NamedTuple):
@@ -27,11 +28,20 @@ def forward_flops(config: DecoderConfig, window: int) -> float:
     >>> round(forward_flops(gpt2.gpt2(), 512) / 1e6, 1)
     265.9
     """
-    width, inner = config.width, config.heads * config.head_dim
-    cached = config.kv_heads * config.head_dim
-    attention = 2 * width * (2 * inner + 2 * cached) + 4 * window * inner
-    mlp = 2 * width * config.hidden * (3 if config.activation == "swiglu" else 2)
-    return config.layers * (attention + mlp) + head_flops(config)
+    return config.layers * block_flops(config, window) + head_flops(config)
+
+
+def block_flops(config: DecoderConfig, window: int) -> float:
+    """FLOPs a token of one block: its projections, its MLP, and attention over `window` tokens."""
+    shapes = projection_shapes(config)
+    products = [shapes[name] for name in ("qkv", "attention_out", "mlp_in", "mlp_out")]
+    projections = sum(2 * rows * columns for rows, columns in products)
+    return projections + attention_flops(config, window)
+
+
+def attention_flops(config: DecoderConfig, window: int) -> float:
+    """FLOPs a token of one block's two attention products over `window` tokens."""
+    return 4 * window * config.heads * config.head_dim
 
 
 def head_flops(config: DecoderConfig) -> float:
@@ -81,6 +91,52 @@ def adapter_flops(config: DecoderConfig, *, rank: int | None = None) -> AdapterF
     width = config.width
     read = 2 * width**2 if rank is None else 4 * width * rank
     return AdapterFlops(read, adapter_step_flops(config, rank=rank))
+
+
+def suffix_flops(
+    config: DecoderConfig,
+    window: int,
+    blocks: int,
+    *,
+    targets: tuple[str, ...] = ("mlp_out",),
+    rank: int | None = None,
+) -> AdapterFlops:
+    """What `NextToken(suffix_blocks=blocks)` costs on this base, over `window` tokens.
+
+    `read` is the additions' products alone: the blocks themselves are the base's. `step` is the
+    backward of a unit whose scoring kept its forward, as `rollout` does it: the head's gradient,
+    and in each block one product back for each of its projections, two for each of attention's
+    (and its scores once more), and two for each of an addition's. A step that reads the unit
+    again, as the second of a unit does, costs `again_flops` more.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> config = llama.tiny()
+    >>> suffix_flops(config, 32, 1).read == 2 * config.hidden * config.width
+    True
+    """
+    added = 0
+    for name in targets:
+        rows, columns = projection_shapes(config)[name]
+        added += 2 * rows * columns if rank is None else 2 * rank * (rows + columns)
+    attention = attention_flops(config, window)
+    projections = block_flops(config, window) - attention
+    back = projections + 2.5 * attention + 2 * added
+    return AdapterFlops(blocks * added, head_flops(config) + blocks * back)
+
+
+def again_flops(config: DecoderConfig, window: int, blocks: int) -> float:
+    """FLOPs a token of reading a unit again through the last blocks and the head."""
+    return blocks * block_flops(config, window) + head_flops(config)
+
+
+def orthogonalize_flops(rows: int, columns: int, iterations: int) -> float:
+    """FLOPs of `orthogonalize` on one matrix, all its iterations.
+
+    >>> orthogonalize_flops(2, 3, iterations=1)
+    64.0
+    """
+    small, large = sorted((rows, columns))
+    return iterations * float(4 * small**2 * large + 2 * small**3)
 
 
 def ttt_linear_flops(head_dim: int, steps: float) -> float:

@@ -33,6 +33,10 @@ class Policy(Protocol):
         """The most steps that it ever takes (static): what the masked dispatch pays."""
 
     @property
+    def least_steps(self) -> int:
+        """The fewest steps that it ever takes (static): above 0, scoring takes the slope too."""
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """What it reads of the observation that costs something (static): some of `NEEDS`."""
 
@@ -72,6 +76,10 @@ class Memoryless:
         return self.actions.max_steps
 
     @property
+    def least_steps(self) -> int:
+        return min(self.actions.steps)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         return ()
 
@@ -99,6 +107,10 @@ class UniformPolicy(Memoryless):
     @property
     def max_steps(self) -> int:
         return self.actions.steps[self.actions.position(self.action)]
+
+    @property
+    def least_steps(self) -> int:
+        return self.max_steps
 
     def act(self, state, observation: Observation, key: PRNGKeyArray) -> tuple[Decision, Any]:
         return decided(jnp.asarray(self.actions.position(self.action))), state

@@ -143,6 +143,9 @@ class NextToken:
             reading = self.read(lm, fast, view, learns=True)
         assert reading.pull is not None
 
+        if reading.slope is not None:
+            return reading.pull(reading.slope)[0]
+
         def loss(hidden):
             return masked_mean(token_losses(lm, hidden, view.tokens), view.mask)
 

@@ -40,6 +40,8 @@ class UnitOutput(NamedTuple):
     """That of the unit, and the unit behind it."""
     pull: Callable[[Float[Array, "U D"]], tuple[Fast]] | None
     """From a derivative with respect to `hidden` to that with respect to the fast weights."""
+    slope: Float[Array, "U D"] | None = None
+    """The derivative of the unit's mean loss with respect to `hidden`, where scoring took it."""
 
 
 @runtime_checkable

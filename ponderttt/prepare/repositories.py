@@ -1,0 +1,134 @@
+"""Repositories as experiments read them: loaded by kind, one document each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ponderttt.data import load_repositories
+from ponderttt.data.repositories import FileSpan, Repositories
+from ponderttt.errors import InputError
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.types import Documents
+
+PROSE = ("wikipedia", "leads")
+"""Sources whose repositories are articles: of one file each, and short."""
+
+
+class Size(NamedTuple):
+    """How long a repository is: `units` of `unit` tokens in at least `min_files` files."""
+
+    unit: int
+    units: int
+    min_files: int = 1
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One of them: a document with axis B = 1, and where its files are in it."""
+
+    source: str
+    name: str
+    document: Documents
+    files: tuple[FileSpan, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called among those of all sources."""
+        return f"{self.source}: {self.name}"
+
+    def regroup(self, unit: int) -> "Repository":
+        """The same tokens in units of `unit` tokens, which divides those that it has."""
+        longer = self.document.tokens.shape[-1] // unit
+        files = tuple(
+            span._replace(first_unit=span.first_unit * longer, units=-(-span.tokens // unit))
+            for span in self.files
+        )
+        return replace(self, document=self.document.regroup(unit), files=files)
+
+    def units(self, taken: slice) -> "Repository":
+        """Some of its units alone; the first of them begins a file."""
+        tokens, mask, bos, starts = map(np.asarray, self.document)
+        chosen = np.arange(tokens.shape[1])[taken]
+        if len(chosen) == 0 or not starts[0, chosen[0]]:
+            raise InputError(f"units {taken} of {self.title} do not begin with a file")
+        document = Documents(tokens[:, chosen], mask[:, chosen], bos, starts[:, chosen])  # type: ignore[arg-type]
+        first, end = int(chosen[0]), int(chosen[-1]) + 1
+        files = tuple(
+            span._replace(
+                first_unit=span.first_unit - first, units=min(span.units, end - span.first_unit)
+            )
+            for span in self.files
+            if first <= span.first_unit < end
+        )
+        return replace(self, document=document, files=files)
+
+    def middle(self) -> int:
+        """The unit nearest to the middle at which a file begins."""
+        starts = np.asarray([span.first_unit for span in self.files])
+        return int(starts[np.argmin(np.abs(starts - self.document.tokens.shape[1] / 2))])
+
+
+def load_kinds(
+    lm: TransformerLM,
+    sources: Sequence[str],
+    *,
+    split: str,
+    size: Size,
+    prose_units: int,
+    count: int,
+    seed: int,
+) -> tuple[list[Repository], dict[str, dict]]:
+    """The first `count` repositories of each source, sources in turn, and each source's record.
+
+    They are of `size`; articles have `prose_units` units in one file.
+    """
+    tokenizer, found, records = lm.load_tokenizer(), list[list[Repository]](), {}
+    for source in sources:
+        prose = source in PROSE
+        loaded = load_repositories(
+            source, tokenizer, split=split, unit=size.unit,
+            units=prose_units if prose else size.units,
+            min_files=1 if prose else size.min_files, max_repositories=count, seed=seed,
+        )  # fmt: skip
+        found.append(one_by_one(loaded))
+        records[loaded.source] = loaded.record
+    most = max(len(each) for each in found)
+    return [each[i] for i in range(most) for each in found if i < len(each)], records
+
+
+def one_by_one(loaded: Repositories) -> list[Repository]:
+    """The repositories of a source, each by itself."""
+    return [
+        Repository(loaded.source, name, loaded.documents.select(slice(i, i + 1)), loaded.files[i])
+        for i, name in enumerate(loaded.names)
+    ]
+
+
+def shuffled(repository: Repository, seed: int) -> tuple[Repository, np.ndarray]:
+    """The same files in an order drawn by `seed`, and which unit stands where."""
+    whole = Repositories(
+        repository.document, (repository.name,), (repository.files,), repository.source, "all", {}
+    )
+    moved = one_by_one(whole.reordered("shuffled", seed))[0]
+    was = {span.path: span.first_unit for span in repository.files}
+    order = np.arange(repository.document.tokens.shape[1])
+    for span in moved.files:
+        order[span.first_unit : span.first_unit + span.units] = was[span.path] + np.arange(
+            span.units
+        )
+    return moved, order
+
+
+def joined(first: Repository, then: Repository) -> Repository:
+    """`first` and behind it `then`, one document; it has the name and the files of `then`."""
+    parts = [each.document for each in (first, then)]
+    tokens, mask, starts = (
+        np.concatenate([np.asarray(getattr(part, name)) for part in parts], axis=1)
+        for name in ("tokens", "mask", "starts")
+    )
+    document = Documents(tokens, mask, then.document.bos, starts)  # type: ignore[arg-type]
+    before = first.document.tokens.shape[1]
+    files = tuple(span._replace(first_unit=span.first_unit + before) for span in then.files)
+    return replace(then, document=document, files=files)
