@@ -1,0 +1,207 @@
+"""The search: recipes tried stage by stage on training repositories, chosen on validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from ponderttt.evaluation.by_position import binned, by_document
+from ponderttt.experiments.update_rules.config import UpdateRulesConfig
+from ponderttt.inner.update_rules import SGD
+from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.policies import UniformPolicy
+from ponderttt.prepare.recipes import Recipe
+from ponderttt.prepare.repositories import Repository
+from ponderttt.prepare.repository_reader import RepositoryReader
+from ponderttt.progress import track
+
+CENTRES = {
+    "sgd": 0.1, "normalized": 0.1, "rms": 3e-4, "rms_sum": 1e-5, "rms_sum_sqrt": 3e-3,
+    "adamw": 3e-4, "newton_schulz": 1e-3,
+}  # fmt: skip
+"""Rates at which MLP outputs of a few blocks learn; the grid is laid about them."""
+LAST_STATE = {"rms": 1e-3, "adamw": 1e-3, "sgd": 4.0, "normalized": 0.3}
+"""The same for the map on the last state."""
+LOW_RANK = 3.0
+"""Low-rank additions start with half of their factors at zero: their rates are so much larger."""
+FACTOR = 3.0
+
+
+@dataclass
+class Search:
+    """What reads, on which training and validation repositories, and all that was tried."""
+
+    config: UpdateRulesConfig
+    reader: RepositoryReader
+    training: list[Repository]
+    validation: list[Repository]
+    recipes: dict[str, tuple[str, Recipe]] = field(default_factory=dict)
+    """By label: the stage that a recipe was tried in, and the recipe."""
+    trials: list[pd.DataFrame] = field(default_factory=list)
+
+    def run(self) -> Recipe:
+        """Every stage; the winner."""
+        config = self.config
+        best = self.try_all("rule", self._rules())
+        if "rms" in config.rules:
+            rms = self.best_of(lambda recipe: recipe.rule == "rms")
+            pulled = [replace(rms, pull=pull) for pull in config.pulls]
+            best = self.try_all("pull", pulled)
+        self.try_all("depth", self._depths(best))
+        self.try_all("low rank", self._low_rank(best))
+        self.try_all("cadence", self._cadences(best))
+        self.try_all("steps", self._steps(best))
+        return self.choose()
+
+    def try_all(self, stage: str, recipes: Sequence[Recipe]) -> Recipe:
+        """Every recipe on every training repository; the best of all stages so far."""
+        for recipe in track(recipes, f"trying {stage}", len(recipes)):
+            if recipe.label not in self.recipes:
+                self.recipes[recipe.label] = stage, recipe
+                self.trials.append(self.measure(recipe, self.training, "train"))
+        return self.best_of(lambda recipe: True)
+
+    def best_of(self, wanted) -> Recipe:
+        """The wanted recipe with the best mean gain in training; a loss not finite loses."""
+        found = self.means("train")
+        return self.recipes[
+            max(
+                (label for label in found.index if wanted(self.recipes[label][1])),
+                key=lambda label: found[label],
+            )
+        ][1]
+
+    def means(self, split: str) -> pd.Series:
+        """The mean gain of every recipe read on a split, every source weighing the same."""
+        table = pd.concat(self.trials)
+        each = table[table["split"] == split].groupby(["label", "source"], sort=False)["gain"]
+        means = each.agg(lambda gain: gain.mean(skipna=False)).groupby("label", sort=False)
+        return means.agg(lambda gain: gain.mean(skipna=False)).fillna(-np.inf)
+
+    def measure(
+        self, recipe: Recipe, repositories: Sequence[Repository], split: str
+    ) -> pd.DataFrame:
+        """One row per repository: loss, gain and thirds, and where it diverged."""
+        adapter = recipe.adapter(self.statistics(recipe))
+        rows = []
+        for repository in repositories:
+            bins, diverged = read_bins(self.reader, repository, recipe, adapter)
+            rows.append(by_document(bins, ["source", "repository"]).assign(diverged=diverged))
+        return pd.concat(rows, ignore_index=True).assign(label=recipe.label, split=split)
+
+    def statistics(self, recipe: Recipe):
+        """Sums of squares over the training repositories, for the rules that need them."""
+        if not recipe.gathers:
+            return None
+        plain = replace(recipe, rule="normalized", pull=None)
+        found = [
+            self.reader.gather(each.regroup(recipe.cadence).document, plain.adapter())
+            for each in self.training
+        ]
+        return jax.tree.map(lambda *sums: sum(sums), *found)
+
+    def choose(self) -> Recipe:
+        """The finalists on validation repositories; the best that is within the FLOP budget."""
+        lm, window = self.reader.lm, self.reader.window.tokens
+        found = self.means("train").sort_values(ascending=False)
+        within = [
+            label
+            for label in found.index
+            if np.isfinite(found[label])
+            and self.recipes[label][1].share(lm.config, window) <= self.config.flops_budget
+        ][: self.config.finalists]
+        assert within, "the rules' centres are gentle: one of them is finite and cheap"
+        for label in track(within, "validation", len(within)):
+            self.trials.append(self.measure(self.recipes[label][1], self.validation, "validation"))
+        return self.recipes[self.means("validation").idxmax()][1]
+
+    def _rules(self) -> list[Recipe]:
+        config = self.config
+        return [
+            Recipe(rule, rate, config.blocks, config.unit)
+            for rule in config.rules
+            for rate in grid(CENTRES[rule], config.rates)
+        ]
+
+    def _depths(self, best: Recipe) -> list[Recipe]:
+        config, most = self.config, self.reader.lm.config.layers
+        found = []
+        for depth in config.depths:
+            depth = min(depth, most)
+            if depth == 0:
+                rules = dict.fromkeys((best.rule, "sgd"))
+                found += [
+                    Recipe(rule, rate, 0, config.unit)
+                    for rule in rules
+                    if rule in LAST_STATE
+                    for rate in grid(LAST_STATE[rule], config.rates)
+                ]
+            else:
+                factor = 1 / FACTOR if depth > best.suffix_blocks else FACTOR
+                rates = [best.rate, rounded(best.rate * factor)]
+                found += [replace(best, suffix_blocks=depth, rate=rate) for rate in rates]
+        return found
+
+    def _low_rank(self, best: Recipe) -> list[Recipe]:
+        return [
+            replace(best, rank=rank, rate=rounded(rate))
+            for rank in self.config.ranks
+            for rate in (best.rate, LOW_RANK * best.rate)
+        ]
+
+    def _cadences(self, best: Recipe) -> list[Recipe]:
+        found = []
+        for cadence in self.config.cadences:
+            other = rounded(best.rate * (cadence / best.cadence) ** 0.5)
+            rates = dict.fromkeys((best.rate, other))
+            found += [replace(best, cadence=cadence, rate=rate) for rate in rates]
+        return found
+
+    def _steps(self, best: Recipe) -> list[Recipe]:
+        return [
+            replace(best, steps=steps, rate=rate)
+            for steps in self.config.steps
+            for rate in dict.fromkeys((best.rate, rounded(best.rate / steps)))
+        ]
+
+
+def read_bins(
+    reader: RepositoryReader, repository: Repository, recipe: Recipe, adapter: NextToken
+) -> tuple[pd.DataFrame, int]:
+    """The bins of a repository under a recipe, and the unit at which its loss was not finite.
+
+    -1 where all are. The base is the same adapter, never updated.
+    """
+    document = repository.regroup(recipe.cadence).document
+    found = reader.read(document, adapter, recipe.policy)
+    base = read_base(reader, repository, recipe.suffix_blocks)
+    losses, mask = found["token_nll"].ravel(), found["mask"].ravel()
+    lost = np.flatnonzero(~np.isfinite(found["nll"]))
+    bins = binned(losses, base.ravel(), mask)
+    return (
+        bins.assign(source=repository.source, repository=repository.name),
+        int(lost[0]) if lost.size else -1,
+    )
+
+
+def read_base(reader: RepositoryReader, repository: Repository, suffix_blocks: int) -> np.ndarray:
+    """Losses of the frozen base over the window: no addition has moved from zero."""
+    still = NextToken(SGD(jnp.zeros(())), suffix_blocks=suffix_blocks)
+    return reader.read(repository.document, still, UniformPolicy("SKIP"))["token_nll"]
+
+
+def grid(centre: float, count: int) -> list[float]:
+    """`count` rates a factor apart, about `centre`, the extra one above it."""
+    return [rounded(centre * FACTOR ** (i - (count - 1) // 2)) for i in range(count)]
+
+
+def rounded(rate: float) -> float:
+    """To one digit: rates are tried by factors.
+
+    >>> rounded(0.00028)
+    0.0003
+    """
+    return float(f"{rate:.0e}")
