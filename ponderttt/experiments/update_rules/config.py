@@ -24,7 +24,7 @@ class UpdateRulesConfig:
 
     model: ModelName = "tiny"
     dtype: Dtype = "auto"
-    sources: tuple[SourceName, ...] = ("packages", "zig")
+    sources: tuple[SourceName, ...] = ("packages", "go")
     """Of code: packages, folders of Go and Zig, or a folder of one's own (one repository)."""
     prose: tuple[SourceName, ...] = ("wikipedia",)
     """What the chosen recipe must not make worse; read in `prose_units` units."""

@@ -1,0 +1,139 @@
+"""The experiment: read test repositories in every way, and put the losses into tables."""
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from ponderttt.experiments.repositories import tables
+from ponderttt.experiments.repositories.conditions import (
+    BASE,
+    NOTHING,
+    OTHER,
+    OWN,
+    Conditions,
+    read_ways,
+    short_windows,
+    tuned_mixture,
+)
+from ponderttt.experiments.repositories.config import RepositoriesConfig
+from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import window_of
+from ponderttt.prepare.repositories import Repository, Size, load_kinds
+from ponderttt.prepare.repository_reader import RepositoryReader
+from ponderttt.progress import track
+from ponderttt.result import Result
+
+
+def run(config: RepositoriesConfig) -> Result:
+    """Read, compare; see `tables` for what comes back."""
+    lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
+    window = window_of(lm.config, config.unit, config.window)
+    for tokens in config.windows:
+        window_of(lm.config, config.unit, tokens)
+    size = Size(config.unit, config.units, config.min_files)
+    load = partial(load_kinds, lm, size=size, prose_units=config.prose_units, seed=config.seed)
+    training, _ = load(config.sources, split="train", count=config.train_repositories)
+    test, records = load(
+        (*config.sources, *config.prose), split="test", count=config.test_repositories
+    )
+    conditions = Conditions(RepositoryReader(lm, window, config.seed), config)
+    mixture, tuned = tuned_mixture(conditions, training)
+    contrasted = contrasts(test, config)
+    ways = {
+        repository.title: read_ways(conditions, repository, mixture, repository in contrasted)
+        for repository in track(test, "reading test repositories", len(test))
+    }
+    read = tables.Losses(test, ways, lm.config.vocab_size)
+    bins = tables.bins(read)
+    tokens = read.tokens_read
+    return Result(
+        name="repositories",
+        config=dataclasses.asdict(config),
+        tables={
+            "files": tables.files(read),
+            "bins": bins,
+            **tables.gains(bins, config.prose, seed=config.seed),
+            "halves": halves(conditions, contrasted, ways),
+            "tokens": tables.kinds(read, config.prose, seed=config.seed),
+            "rivals": rivals(conditions, contrasted),
+            "tuning": pd.DataFrame(tuned),
+            **tables.explored(read, config, lm.load_tokenizer()),
+        },
+        scalars={
+            "recipe": config.recipe.label,
+            "share": config.recipe.share(lm.config, window.tokens),
+            "window": window.tokens,
+            "repositories": len(test),
+            "tokens": tokens,
+            "sharpness": mixture.sharpness,
+            "mixing": mixture.share,
+            "model": lm.name,
+            "fingerprint": lm.fingerprint,
+            "dtype": lm.dtype,
+        },
+        meta={"sources": records},
+    )
+
+
+def contrasts(test: list[Repository], config: RepositoriesConfig) -> list[Repository]:
+    """The first `contrasted` repositories of code of each source."""
+    found = []
+    for source in dict.fromkeys(each.source for each in test):
+        of_source = [each for each in test if each.source == source]
+        if source not in config.prose:
+            found += of_source[: config.contrasted]
+    return found
+
+
+def halves(
+    conditions: Conditions, contrasted: list[Repository], ways: dict[str, dict[str, np.ndarray]]
+) -> pd.DataFrame:
+    """Gain over the base on the second half of each repository, by what was read before it.
+
+    The other repository is the next one of its source.
+    """
+    rows = []
+    for repository in track(contrasted, "reading second halves", len(contrasted)):
+        same = [each for each in contrasted if each.source == repository.source]
+        other = same[(same.index(repository) + 1) % len(same)]
+        middle = repository.middle()
+        mask = np.asarray(repository.document.mask[0])[middle:]
+        base = ways[repository.title][BASE].reshape(repository.document.mask.shape[1:])[middle:]
+        befores = {OWN: repository, OTHER: other, NOTHING: None}
+        for before, read in befores.items():
+            if before == OTHER and other is repository:
+                continue
+            losses = conditions.second_half(repository, read)
+            gain = float((base - losses)[mask].mean())
+            rows.append(
+                {
+                    "source": repository.source,
+                    "repository": repository.name,
+                    "before": before,
+                    "tokens": int(mask.sum()),
+                    "gain": gain,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def rivals(conditions: Conditions, contrasted: list[Repository]) -> pd.DataFrame:
+    """One row per repository, window and with or without updates: loss and FLOPs a token."""
+    rows = []
+    config, model = conditions.config, conditions.reader.lm.config
+    for repository in track(contrasted, "reading in shorter windows", len(contrasted)):
+        mask = np.asarray(repository.document.mask[0])
+        for (window, learns), losses in short_windows(conditions, repository).items():
+            rows.append(
+                {
+                    "source": repository.source,
+                    "repository": repository.name,
+                    "window": window,
+                    "learns": learns,
+                    "loss": float(losses[mask].mean()),
+                    "flops": tables.flops(config.recipe, model, window, learns),
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,223 @@
+"""The tidy tables of the repositories' page, from the losses of every token."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ponderttt.evaluation.by_position import binned, by_bin, by_document, over_documents
+from ponderttt.evaluation.flops import forward_flops
+from ponderttt.evaluation.statistics import interval_by_source
+from ponderttt.experiments.repositories.conditions import (
+    BASE,
+    BOTH,
+    CACHE,
+    CARRIED,
+    PLAIN,
+    RESET,
+    SHUFFLED,
+)
+from ponderttt.experiments.repositories.config import RepositoriesConfig
+from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.prepare.recipes import Recipe
+from ponderttt.prepare.repositories import Repository
+
+PAIRS = ((CARRIED, RESET), (CARRIED, SHUFFLED), (CARRIED, PLAIN), (CARRIED, CACHE), (BOTH, CACHE))
+"""Ways of reading whose gains are compared, repository by repository."""
+HERE, BEFORE, NEVER = "earlier in this file", "in earlier files only", "never before"
+_UNITS = 12
+"""Most units of a file that the explorer shows."""
+_GAINERS = 40
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Test repositories, and of each the losses [N * U] of every way of reading it."""
+
+    repositories: list[Repository]
+    ways: dict[str, dict[str, np.ndarray]]
+    vocabulary: int
+
+    def __iter__(self):
+        return ((each, self.ways[each.title]) for each in self.repositories)
+
+    @property
+    def tokens_read(self) -> int:
+        """How many tokens were predicted."""
+        return int(sum(np.sum(np.asarray(each.document.mask)) for each in self.repositories))
+
+
+def bins(read: Losses) -> pd.DataFrame:
+    """One row per repository, way of reading and twelfth: sums over its tokens."""
+    found = []
+    for repository, ways in read:
+        mask = np.asarray(repository.document.mask).ravel()
+        for way, losses in ways.items():
+            found.append(
+                binned(losses, ways[BASE], mask).assign(
+                    source=repository.source, repository=repository.name, way=way
+                )
+            )
+    return pd.concat(found, ignore_index=True)
+
+
+def gains(table: pd.DataFrame, prose: tuple[str, ...], *, seed: int) -> dict[str, pd.DataFrame]:
+    """By repository, by source and for all code, by position, and in pairs."""
+    documents = by_document(table, ["source", "repository", "way"])
+    is_prose = documents["source"].isin(prose)
+    code = documents[~is_prose]
+    found = []
+    for part, whole in ((code, True), (documents[is_prose], False)):
+        for column in ("gain", "gain_first", "gain_second", "gain_last"):
+            if part.empty:
+                continue
+            rows = over_documents(part, ["way"], column, seed=seed)
+            rows = rows if whole else rows[rows["source"] != "all"]
+            found.append(rows.rename(columns={column: "gain"}).assign(part=column[5:] or "whole"))
+    return {
+        "documents": documents,
+        "gains": pd.concat(found, ignore_index=True),
+        "positions": by_bin(table[~table["source"].isin(prose)], ["way"], seed=seed),
+        "paired": paired(code, seed=seed),
+    }
+
+
+def paired(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The difference of the gains of two ways of reading, over repositories read in both."""
+    wide = documents.pivot(index=["source", "repository"], columns="way", values="gain")
+    last = documents.pivot(index=["source", "repository"], columns="way", values="gain_last")
+    rows = []
+    for first, second in PAIRS:
+        if first not in wide or second not in wide:
+            continue
+        for part, values in (("whole", wide), ("last", last)):
+            gap = (values[first] - values[second]).dropna()
+            interval = interval_by_source(gap, gap.index.get_level_values("source"), seed=seed)
+            rows.append(
+                {"way": first, "against": second, "part": part, "gain": interval.mean}
+                | interval._asdict()
+            )
+    return pd.DataFrame(rows).drop(columns="mean")
+
+
+def files(read: Losses) -> pd.DataFrame:
+    """One row per file of a repository: where it is, and its mean loss in each way of reading."""
+    rows = []
+    for repository, ways in read:
+        unit = repository.document.tokens.shape[-1]
+        for place, span in enumerate(repository.files):
+            start = span.first_unit * unit
+            taken = slice(start, start + span.tokens)
+            rows.append(
+                {
+                    "source": repository.source,
+                    "repository": repository.name,
+                    "file": place,
+                    "path": span.path,
+                    "first_unit": span.first_unit,
+                    "units": span.units,
+                    "tokens": span.tokens,
+                    **{way: float(losses[taken].mean()) for way, losses in ways.items()},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def kinds(read: Losses, prose: tuple[str, ...], *, seed: int) -> pd.DataFrame:
+    """Share of the gain by whether a token followed its predecessor before, and where.
+
+    `gain` is a token's, `of_all` the part of the whole gain that its kind makes.
+    """
+    rows = []
+    for repository, ways in read:
+        if repository.source in prose:
+            continue
+        kind, mask = _seen(repository, read.vocabulary), np.asarray(repository.document.mask)
+        gain = ways[BASE] - ways[CARRIED]
+        for name in (HERE, BEFORE, NEVER):
+            taken = (kind == name) & mask.ravel()
+            if taken.any():
+                rows.append(
+                    {
+                        "source": repository.source,
+                        "kind": name,
+                        "share": taken.sum() / mask.sum(),
+                        "loss": ways[BASE][taken].mean(),
+                        "gain": gain[taken].mean(),
+                        "of_all": gain[taken].sum() / mask.sum(),
+                    }
+                )
+    table = pd.DataFrame(rows)
+    found = []
+    for name, group in table.groupby("kind", sort=False):
+        interval = interval_by_source(group["gain"], group["source"], seed=seed)
+        means = group.groupby("source")[["share", "loss", "of_all"]].mean().mean()
+        found.append({"kind": name, "gain": interval.mean} | means.to_dict() | interval._asdict())
+    return pd.DataFrame(found).drop(columns="mean")
+
+
+def _seen(repository: Repository, vocabulary: int) -> np.ndarray:
+    """Of each token, where it and its predecessor stood together before."""
+    document = repository.document
+    pair = np.asarray(document.inputs[0]).ravel().astype(np.int64) * vocabulary
+    pair += np.asarray(document.tokens[0]).ravel()
+    unit = document.tokens.shape[-1]
+    begins = np.zeros(len(pair), int)
+    begins[::unit] = np.asarray(document.starts[0])
+    file = np.cumsum(begins)
+    frame = pd.DataFrame({"pair": pair, "file": file})
+    frame = frame[np.asarray(document.mask[0]).ravel()]
+    here = frame.groupby(["file", "pair"]).cumcount() > 0
+    ever = frame.groupby("pair").cumcount() > 0
+    kind = np.full(len(pair), "", dtype=object)
+    kind[frame.index] = np.where(here, HERE, np.where(ever, BEFORE, NEVER))
+    return kind
+
+
+def explored(read: Losses, config: RepositoriesConfig, tokenizer: Any) -> dict[str, pd.DataFrame]:
+    """The last files of the first repository of each source, and the tokens that gained most."""
+    rows, gained = [], []
+    done = set[str]()
+    for repository, ways in read:
+        if repository.source in done or repository.source in config.prose:
+            continue
+        done.add(repository.source)
+        shape = repository.document.tokens.shape[1:]
+        base, learned = (ways[way].reshape(shape) for way in (BASE, CARRIED))
+        tokens, mask = (np.asarray(x[0]) for x in repository.document[:2])
+        gained.append(_gainers(repository, tokens[mask], base[mask], learned[mask], tokenizer))
+        for span in repository.files[-config.explored_files :]:
+            for n in range(span.first_unit, span.first_unit + min(span.units, _UNITS)):
+                held = mask[n]
+                rows.append(
+                    {
+                        "source": repository.title,
+                        "path": span.path,
+                        "document": span.path,
+                        "unit": n - span.first_unit,
+                        "pieces": [tokenizer.decode([int(t)]) for t in tokens[n][held]],
+                        "nll_SKIP": base[n][held].round(3).tolist(),
+                        "nll_UPDATE": learned[n][held].round(3).tolist(),
+                        "SKIP": float(base[n][held].mean()),
+                        "UPDATE": float(learned[n][held].mean()),
+                    }
+                )
+    return {"explorer": pd.DataFrame(rows), "gainers": pd.concat(gained, ignore_index=True)}
+
+
+def _gainers(repository: Repository, tokens, base, learned, tokenizer: Any) -> pd.DataFrame:
+    """The tokens whose occurrences gained most together, and what they lost before."""
+    frame = pd.DataFrame({"token": tokens, "loss": base, "gain": base - learned})
+    sums = frame.groupby("token").agg(
+        times=("gain", "size"), loss=("loss", "mean"), gain=("gain", "sum")
+    )
+    best = sums.sort_values("gain", ascending=False).head(_GAINERS).reset_index()
+    text = [tokenizer.decode([int(token)]) for token in best["token"]]
+    return best.assign(repository=repository.title, text=text)
+
+
+def flops(recipe: Recipe, config: DecoderConfig, window: int, learns: bool) -> float:
+    """FLOPs a token of the base at a window, with the recipe's own where it learns."""
+    added = sum(recipe.flops(config, window)) if learns else 0.0
+    return forward_flops(config, window) + added
