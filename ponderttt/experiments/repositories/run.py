@@ -9,6 +9,7 @@ import pandas as pd
 from ponderttt.experiments.repositories import tables
 from ponderttt.experiments.repositories.conditions import (
     BASE,
+    CARRIED,
     NOTHING,
     OTHER,
     OWN,
@@ -100,12 +101,16 @@ def halves(
         other = same[(same.index(repository) + 1) % len(same)]
         middle = repository.middle()
         mask = np.asarray(repository.document.mask[0])[middle:]
-        base = ways[repository.title][BASE].reshape(repository.document.mask.shape[1:])[middle:]
-        befores = {OWN: repository, OTHER: other, NOTHING: None}
+        base_shape = repository.document.mask.shape[1:]
+        base = ways[repository.title][BASE].reshape(base_shape)[middle:]
+        befores = {OWN: None, OTHER: other, NOTHING: None}
         for before, read in befores.items():
             if before == OTHER and other is repository:
                 continue
-            losses = conditions.second_half(repository, read)
+            if before == OWN:
+                losses = ways[repository.title][CARRIED].reshape(base_shape)[middle:]
+            else:
+                losses = conditions.second_half(repository, read)
             gain = float((base - losses)[mask].mean())
             rows.append(
                 {

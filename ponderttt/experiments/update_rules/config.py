@@ -33,9 +33,9 @@ class UpdateRulesConfig:
     unit: Count = 32
     """Tokens between steps, unless the stage says otherwise."""
     units: Annotated[int, Bounds(2)] = 12
-    """Units of a test repository."""
+    """Units of a test or validation repository."""
     search_units: Annotated[int, Bounds(2)] = 8
-    """Units of a training or validation repository."""
+    """Units of a training repository."""
     prose_units: Annotated[int, Bounds(2)] = 4
     min_files: Count = 1
     train_repositories: Count = 1
@@ -71,12 +71,12 @@ class UpdateRulesConfig:
                     f"cadences hold {cadence}: expected numbers that divide the largest of them "
                     f"and unit, {self.longest}"
                 )
-        held = self.search_units * self.unit
-        if held % self.longest:
-            raise InputError(
-                f"search_units {self.search_units} of {self.unit} tokens are no whole number of "
-                f"the longest cadence, {self.longest}"
-            )
+        for name in ("units", "search_units"):
+            if getattr(self, name) * self.unit % self.longest:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}: so many units of {self.unit} tokens are no "
+                    f"whole number of the longest cadence, {self.longest}"
+                )
 
     @property
     def longest(self) -> int:

@@ -25,12 +25,11 @@ def run(config: UpdateRulesConfig) -> Result:
     window = window_of(lm.config, config.longest, config.window)
     reader = RepositoryReader(lm, window, config.seed)
     load = partial(load_kinds, lm, prose_units=config.prose_units, seed=config.seed)
-    short = Size(
-        config.longest, config.search_units * config.unit // config.longest, config.min_files
-    )
+    whole = Size(config.longest, config.units * config.unit // config.longest, config.min_files)
+    short = whole._replace(units=config.search_units * config.unit // config.longest)
     training, _ = load(config.sources, split="train", size=short, count=config.train_repositories)
     validation, _ = load(
-        config.sources, split="validation", size=short, count=config.validation_repositories
+        config.sources, split="validation", size=whole, count=config.validation_repositories
     )
     search = Search(config, reader, training, validation)
     winner = search.run()
@@ -69,16 +68,13 @@ def run(config: UpdateRulesConfig) -> Result:
 
 
 def chosen(search: Search, winner: Recipe) -> dict[str, Recipe]:
-    """What is read on test repositories, by name: the winner, and the plain rules' best."""
-    of_rule = {
-        "plain, the last state": lambda r: r.rule == "sgd" and not r.suffix_blocks,
-        "normalized": lambda r: r.rule == "normalized",
-    }
+    """What is read on test repositories, by name: the winner, and the best plain step."""
     shown = {"chosen": winner}
-    for name, wanted in of_rule.items():
-        if any(wanted(recipe) for _, recipe in search.recipes.values()):
-            shown[name] = search.best_of(wanted)
-    return {name: r for name, r in shown.items() if name == "chosen" or r != winner}
+    if any(recipe.rule == "normalized" for _, recipe in search.recipes.values()):
+        plain = search.best_of(lambda recipe: recipe.rule == "normalized")
+        if plain != winner:
+            shown["normalized"] = plain
+    return shown
 
 
 def read_test(
