@@ -14,6 +14,10 @@ from ponderttt.types import Documents
 
 PROSE = ("wikipedia", "leads")
 """Sources whose repositories are articles: of one file each, and short."""
+PROSE_UNITS = 16
+"""Most units that are read of an article: few have more."""
+UNITS_A_FILE = 32
+"""A repository of n units has a file for each so many of them, and two at least."""
 
 
 class Size(NamedTuple):
@@ -22,6 +26,15 @@ class Size(NamedTuple):
     unit: int
     units: int
     min_files: int = 1
+
+    @classmethod
+    def of(cls, unit: int, units: int) -> "Size":
+        """With as many files as it takes to tell one from another."""
+        return cls(unit, units, max(2, units // UNITS_A_FILE))
+
+    def regroup(self, unit: int) -> "Size":
+        """The same tokens in units of `unit` tokens."""
+        return self._replace(unit=unit, units=self.units * self.unit // unit)
 
 
 @dataclass(frozen=True)
@@ -76,20 +89,19 @@ def load_kinds(
     *,
     split: str,
     size: Size,
-    prose_units: int,
     count: int,
     seed: int,
 ) -> tuple[list[Repository], dict[str, dict]]:
     """The first `count` repositories of each source, sources in turn, and each source's record.
 
-    They are of `size`; articles have `prose_units` units in one file.
+    They are of `size`; articles have one file, and `PROSE_UNITS` units at most.
     """
     tokenizer, found, records = lm.load_tokenizer(), list[list[Repository]](), {}
     for source in sources:
         prose = source in PROSE
         loaded = load_repositories(
             source, tokenizer, split=split, unit=size.unit,
-            units=prose_units if prose else size.units,
+            units=min(size.units, PROSE_UNITS) if prose else size.units,
             min_files=1 if prose else size.min_files, max_repositories=count, seed=seed,
         )  # fmt: skip
         found.append(one_by_one(loaded))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ponderttt.environment.reading import Reset
-from ponderttt.experiments.repositories.config import RepositoriesConfig
+from ponderttt.experiments.repositories.config import MIXING, SHARPNESS, RepositoriesConfig
 from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.window import window_of
@@ -59,7 +59,7 @@ class Conditions:
     def cache(self, repository: Repository) -> Float[np.ndarray, "sharpness N U"]:
         """Losses of the continuous cache alone, at each sharpness."""
         config = self.config
-        return cache_losses(self.reader, repository.document, config.blocks, config.sharpness)
+        return cache_losses(self.reader, repository.document, config.blocks, SHARPNESS)
 
     def shuffled(self, repository: Repository) -> Float[np.ndarray, "N U"]:
         """Losses under the recipe where files come in another order, put back in place."""
@@ -110,11 +110,11 @@ def tuned_mixture(
 
     Every source weighs the same.
     """
-    config, gains = conditions.config, {}
+    gains: dict[Mixture, dict[str, list[float]]] = {}
     for repository in track(training, "tuning the cache", len(training)):
         base, mask = conditions.base(repository), _mask(repository)
-        for sharpness, cache in zip(config.sharpness, conditions.cache(repository), strict=True):
-            for share in config.mixing:
+        for sharpness, cache in zip(SHARPNESS, conditions.cache(repository), strict=True):
+            for share in MIXING:
                 gain = (base - mixed(base, cache, share))[mask].mean()
                 setting = Mixture(sharpness, share)
                 gains.setdefault(setting, {}).setdefault(repository.source, []).append(gain)
@@ -137,7 +137,7 @@ def read_ways(
     """Losses of every token under every way of reading that covers the whole repository."""
     config = conditions.config
     base, carried = conditions.base(repository), conditions.learned(repository)
-    cache = conditions.cache(repository)[config.sharpness.index(mixture.sharpness)]
+    cache = conditions.cache(repository)[SHARPNESS.index(mixture.sharpness)]
     found = {
         BASE: base,
         CARRIED: carried,
@@ -154,10 +154,12 @@ def read_ways(
 def short_windows(
     conditions: Conditions, repository: Repository
 ) -> dict[tuple[int, bool], np.ndarray]:
-    """Losses in the shorter windows and the whole one, without and with updates."""
+    """Losses in a window of a quarter and the whole one, without and with updates."""
     reader, config = conditions.reader, conditions.config
     found = {}
-    for tokens in (*config.windows, reader.window.tokens):
+    whole = reader.window.tokens
+    quarter = max(1, whole // 4 // config.unit) * config.unit
+    for tokens in (quarter, whole):
         window = window_of(reader.lm.config, config.unit, tokens)
         inside = Conditions(RepositoryReader(reader.lm, window, reader.seed), config)
         found[tokens, False] = inside.base(repository)

@@ -18,10 +18,10 @@ from ponderttt.experiments.repositories.conditions import (
     short_windows,
     tuned_mixture,
 )
-from ponderttt.experiments.repositories.config import RepositoriesConfig
+from ponderttt.experiments.repositories.config import CONTRASTED, TRAINING, RepositoriesConfig
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import window_of
-from ponderttt.prepare.repositories import Repository, Size, load_kinds
+from ponderttt.prepare.repositories import PROSE, Repository, Size, load_kinds
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
 from ponderttt.result import Result
@@ -31,17 +31,13 @@ def run(config: RepositoriesConfig) -> Result:
     """Read, compare; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     window = window_of(lm.config, config.unit, config.window)
-    for tokens in config.windows:
-        window_of(lm.config, config.unit, tokens)
-    size = Size(config.unit, config.units, config.min_files)
-    load = partial(load_kinds, lm, size=size, prose_units=config.prose_units, seed=config.seed)
-    training, _ = load(config.sources, split="train", count=config.train_repositories)
-    test, records = load(
-        (*config.sources, *config.prose), split="test", count=config.test_repositories
-    )
+    load = partial(load_kinds, lm, size=Size.of(config.unit, config.units), seed=config.seed)
+    code = tuple(source for source in config.sources if source not in PROSE)
+    training, _ = load(code, split="train", count=TRAINING)
+    test, records = load(config.sources, split="test", count=config.test_repositories)
     conditions = Conditions(RepositoryReader(lm, window, config.seed), config)
     mixture, tuned = tuned_mixture(conditions, training)
-    contrasted = contrasts(test, config)
+    contrasted = contrasts(test)
     ways = {
         repository.title: read_ways(conditions, repository, mixture, repository in contrasted)
         for repository in track(test, "reading test repositories", len(test))
@@ -55,12 +51,12 @@ def run(config: RepositoriesConfig) -> Result:
         tables={
             "files": tables.files(read),
             "bins": bins,
-            **tables.gains(bins, config.prose, seed=config.seed),
+            **tables.gains(bins, seed=config.seed),
             "halves": halves(conditions, contrasted, ways),
-            "tokens": tables.kinds(read, config.prose, seed=config.seed),
+            "tokens": tables.kinds(read, seed=config.seed),
             "rivals": rivals(conditions, contrasted),
             "tuning": pd.DataFrame(tuned),
-            **tables.explored(read, config, lm.load_tokenizer()),
+            **tables.explored(read, lm.load_tokenizer()),
         },
         scalars={
             "recipe": config.recipe.label,
@@ -78,13 +74,13 @@ def run(config: RepositoriesConfig) -> Result:
     )
 
 
-def contrasts(test: list[Repository], config: RepositoriesConfig) -> list[Repository]:
-    """The first `contrasted` repositories of code of each source."""
+def contrasts(test: list[Repository]) -> list[Repository]:
+    """The first `CONTRASTED` repositories of code of each source."""
     found = []
     for source in dict.fromkeys(each.source for each in test):
         of_source = [each for each in test if each.source == source]
-        if source not in config.prose:
-            found += of_source[: config.contrasted]
+        if source not in PROSE:
+            found += of_source[:CONTRASTED]
     return found
 
 

@@ -18,14 +18,14 @@ from ponderttt.experiments.repositories.conditions import (
     RESET,
     SHUFFLED,
 )
-from ponderttt.experiments.repositories.config import RepositoriesConfig
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.prepare.recipes import Recipe
-from ponderttt.prepare.repositories import Repository
+from ponderttt.prepare.repositories import PROSE, Repository
 
 PAIRS = ((CARRIED, RESET), (CARRIED, SHUFFLED), (CARRIED, PLAIN), (CARRIED, CACHE), (BOTH, CACHE))
 """Ways of reading whose gains are compared, repository by repository."""
 HERE, BEFORE, NEVER = "earlier in this file", "in earlier files only", "never before"
+_FILES = 4
 _UNITS = 12
 """Most units of a file that the explorer shows."""
 _GAINERS = 40
@@ -62,10 +62,10 @@ def bins(read: Losses) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def gains(table: pd.DataFrame, prose: tuple[str, ...], *, seed: int) -> dict[str, pd.DataFrame]:
+def gains(table: pd.DataFrame, *, seed: int) -> dict[str, pd.DataFrame]:
     """By repository, by source and for all code, by position, and in pairs."""
     documents = by_document(table, ["source", "repository", "way"])
-    is_prose = documents["source"].isin(prose)
+    is_prose = documents["source"].isin(PROSE)
     code = documents[~is_prose]
     found = []
     for part, whole in ((code, True), (documents[is_prose], False)):
@@ -78,7 +78,7 @@ def gains(table: pd.DataFrame, prose: tuple[str, ...], *, seed: int) -> dict[str
     return {
         "documents": documents,
         "gains": pd.concat(found, ignore_index=True),
-        "positions": by_bin(table[~table["source"].isin(prose)], ["way"], seed=seed),
+        "positions": by_bin(table[~table["source"].isin(PROSE)], ["way"], seed=seed),
         "paired": paired(code, seed=seed),
     }
 
@@ -124,14 +124,14 @@ def files(read: Losses) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def kinds(read: Losses, prose: tuple[str, ...], *, seed: int) -> pd.DataFrame:
+def kinds(read: Losses, *, seed: int) -> pd.DataFrame:
     """Share of the gain by whether a token followed its predecessor before, and where.
 
     `gain` is a token's, `of_all` the part of the whole gain that its kind makes.
     """
     rows = []
     for repository, ways in read:
-        if repository.source in prose:
+        if repository.source in PROSE:
             continue
         kind, mask = _seen(repository, read.vocabulary), np.asarray(repository.document.mask)
         gain = ways[BASE] - ways[CARRIED]
@@ -175,19 +175,19 @@ def _seen(repository: Repository, vocabulary: int) -> np.ndarray:
     return kind
 
 
-def explored(read: Losses, config: RepositoriesConfig, tokenizer: Any) -> dict[str, pd.DataFrame]:
+def explored(read: Losses, tokenizer: Any) -> dict[str, pd.DataFrame]:
     """The last files of the first repository of each source, and the tokens that gained most."""
     rows, gained = [], []
     done = set[str]()
     for repository, ways in read:
-        if repository.source in done or repository.source in config.prose:
+        if repository.source in done or repository.source in PROSE:
             continue
         done.add(repository.source)
         shape = repository.document.tokens.shape[1:]
         base, learned = (ways[way].reshape(shape) for way in (BASE, CARRIED))
         tokens, mask = (np.asarray(x[0]) for x in repository.document[:2])
         gained.append(_gainers(repository, tokens[mask], base[mask], learned[mask], tokenizer))
-        for span in repository.files[-config.explored_files :]:
+        for span in repository.files[-_FILES:]:
             for n in range(span.first_unit, span.first_unit + min(span.units, _UNITS)):
                 held = mask[n]
                 rows.append(

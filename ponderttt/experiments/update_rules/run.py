@@ -13,7 +13,7 @@ from ponderttt.experiments.update_rules.timing import timed
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import window_of
 from ponderttt.prepare.recipes import Recipe
-from ponderttt.prepare.repositories import Repository, Size, load_kinds
+from ponderttt.prepare.repositories import PROSE, Repository, Size, load_kinds
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
 from ponderttt.result import Result
@@ -24,21 +24,23 @@ def run(config: UpdateRulesConfig) -> Result:
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     window = window_of(lm.config, config.longest, config.window)
     reader = RepositoryReader(lm, window, config.seed)
-    load = partial(load_kinds, lm, prose_units=config.prose_units, seed=config.seed)
-    whole = Size(config.longest, config.units * config.unit // config.longest, config.min_files)
-    short = whole._replace(units=config.search_units * config.unit // config.longest)
-    training, _ = load(config.sources, split="train", size=short, count=config.train_repositories)
-    validation, _ = load(
-        config.sources, split="validation", size=whole, count=config.validation_repositories
+    load = partial(load_kinds, lm, seed=config.seed)
+    code = tuple(source for source in config.sources if source not in PROSE)
+    size = Size.of(config.unit, config.units)
+    whole = size.regroup(config.longest)
+    short = Size.of(config.unit, config.units)._replace(units=config.search.search_units)
+    training, _ = load(
+        code, split="train", size=short.regroup(config.longest), count=config.train_repositories
     )
+    validation, _ = load(code, split="validation", size=whole, count=config.search.validation)
     search = Search(config, reader, training, validation)
     winner = search.run()
 
     shown = chosen(search, winner)
-    size = Size(max(config.unit, winner.cadence), config.units, config.min_files)
     test, records = load(
-        (*config.sources, *config.prose), split="test", size=size, count=config.test_repositories
-    )
+        config.sources, split="test", size=whole if winner.cadence > config.unit else size,
+        count=config.test_repositories,
+    )  # fmt: skip
     read = read_test(search, test, shown)
     trials = pd.concat(search.trials, ignore_index=True)
     bins = pd.concat([bins for bins, _ in read], ignore_index=True)
@@ -51,12 +53,14 @@ def run(config: UpdateRulesConfig) -> Result:
             "trials": trials,
             "search": tables.searched(trials, seed=config.seed),
             "bins": bins,
-            **tables.tested(bins, diverged, config.prose, seed=config.seed),
-            "seconds": timed(reader, training[0], shown, config.timed_units),
+            **tables.tested(bins, diverged, seed=config.seed),
+            "seconds": timed(reader, training[0], shown, config.search.timed_units),
         },
         scalars={
             "winner": winner.label,
             "winner_share": winner.share(lm.config, window.tokens),
+            "flops_budget": config.search.flops_budget,
+            "timed_units": config.search.timed_units,
             "window": window.tokens,
             "tokens": int(bins[bins["label"] == winner.label]["tokens"].sum()),
             "model": lm.name,

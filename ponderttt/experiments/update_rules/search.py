@@ -48,7 +48,7 @@ class Search:
         best = self.try_all("rule", self._rules())
         if "rms" in config.rules:
             rms = self.best_of(lambda recipe: recipe.rule == "rms")
-            pulled = [replace(rms, pull=pull) for pull in config.pulls]
+            pulled = [replace(rms, pull=pull) for pull in config.search.pulls]
             best = self.try_all("pull", pulled)
         self.try_all("depth", self._depths(best))
         self.try_all("low rank", self._low_rank(best))
@@ -111,8 +111,8 @@ class Search:
             label
             for label in found.index
             if np.isfinite(found[label])
-            and self.recipes[label][1].share(lm.config, window) <= self.config.flops_budget
-        ][: self.config.finalists]
+            and self.recipes[label][1].share(lm.config, window) <= self.config.search.flops_budget
+        ][: self.config.search.finalists]
         assert within, "the rules' centres are gentle: one of them is finite and cheap"
         for label in track(within, "validation", len(within)):
             self.trials.append(self.measure(self.recipes[label][1], self.validation, "validation"))
@@ -123,13 +123,13 @@ class Search:
         return [
             Recipe(rule, rate, config.blocks, config.unit)
             for rule in config.rules
-            for rate in grid(CENTRES[rule], config.rates)
+            for rate in grid(CENTRES[rule], config.search.rates)
         ]
 
     def _depths(self, best: Recipe) -> list[Recipe]:
         config, most = self.config, self.reader.lm.config.layers
         found = []
-        for depth in config.depths:
+        for depth in config.search.depths:
             depth = min(depth, most)
             if depth == 0:
                 rules = dict.fromkeys((best.rule, "sgd"))
@@ -137,7 +137,7 @@ class Search:
                     Recipe(rule, rate, 0, config.unit)
                     for rule in rules
                     if rule in LAST_STATE
-                    for rate in grid(LAST_STATE[rule], config.rates)
+                    for rate in grid(LAST_STATE[rule], config.search.rates)
                 ]
             else:
                 factor = 1 / FACTOR if depth > best.suffix_blocks else FACTOR
@@ -148,7 +148,7 @@ class Search:
     def _low_rank(self, best: Recipe) -> list[Recipe]:
         return [
             replace(best, rank=rank, rate=rounded(rate))
-            for rank in self.config.ranks
+            for rank in self.config.search.ranks
             for rate in (best.rate, LOW_RANK * best.rate)
         ]
 
@@ -163,7 +163,7 @@ class Search:
     def _steps(self, best: Recipe) -> list[Recipe]:
         return [
             replace(best, steps=steps, rate=rate)
-            for steps in self.config.steps
+            for steps in self.config.search.steps
             for rate in dict.fromkeys((best.rate, rounded(best.rate / steps)))
         ]
 

@@ -7,6 +7,7 @@ from ponderttt.evaluation.by_position import by_bin, by_document, over_documents
 from ponderttt.evaluation.flops import forward_flops
 from ponderttt.experiments.update_rules.search import Search
 from ponderttt.prepare.recipes import Recipe
+from ponderttt.prepare.repositories import PROSE
 
 
 def recipes(search: Search, shown: dict[str, Recipe], winner: Recipe) -> pd.DataFrame:
@@ -47,13 +48,11 @@ def searched(trials: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def tested(
-    bins: pd.DataFrame, diverged: list[int], prose: tuple[str, ...], *, seed: int
-) -> dict[str, pd.DataFrame]:
+def tested(bins: pd.DataFrame, diverged: list[int], *, seed: int) -> dict[str, pd.DataFrame]:
     """What the test repositories say; `all` is all code, prose stands by itself."""
     keys = ["source", "repository", "label", "shown"]
     documents = by_document(bins, keys).assign(diverged=diverged)
-    is_prose, columns = documents["source"].isin(prose), ["gain", "gain_first", "gain_last"]
+    is_prose, columns = documents["source"].isin(PROSE), ["gain", "gain_first", "gain_last"]
     found = []
     for part, kept in ((documents[~is_prose], True), (documents[is_prose], False)):
         if part.empty:
@@ -66,7 +65,7 @@ def tested(
                 table.rename(columns=bounds).drop(columns="n"), on=["source", "shown"]
             )
         found.append(joined if kept else joined[joined["source"] != "all"])
-    code = bins[~bins["source"].isin(prose)]
+    code = bins[~bins["source"].isin(PROSE)]
     return {
         "documents": documents,
         "gains": pd.concat(found, ignore_index=True),

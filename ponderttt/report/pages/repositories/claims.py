@@ -1,0 +1,99 @@
+"""What the repositories' page claims: the same sentences whatever came out."""
+
+import numpy as np
+import pandas as pd
+
+from ponderttt.experiments.repositories.conditions import (
+    BASE,
+    BOTH,
+    CACHE,
+    CARRIED,
+    NOTHING,
+    OTHER,
+    OWN,
+    PLAIN,
+    RESET,
+    SHUFFLED,
+)
+from ponderttt.prepare.repositories import PROSE
+from ponderttt.report.display.claims import (
+    ABOVE_ZERO,
+    Claim,
+    paired_gain,
+    to_markdown,
+)
+from ponderttt.report.display.markdown import Markdown
+from ponderttt.result import Result
+
+
+def claims(result: Result) -> list[Claim]:
+    """Whether a reader goes on gaining, over what, and what it is that it learns."""
+    wide = _wide(result, "gain")
+    thirds = {part: _wide(result, f"gain_{part}")[CARRIED] for part in ("first", "second", "last")}
+    found = [
+        ("Carried fast weights gain over the base at its full window.", wide[CARRIED]),
+        (
+            "They gain more in the last third of a repository than in the second.",
+            thirds["last"] - thirds["second"],
+        ),
+        (
+            "They gain more in the last third of a repository than in the first.",
+            thirds["last"] - thirds["first"],
+        ),
+    ]
+    pairs = {
+        RESET: "Carrying them across files gains more than resetting them at each file.",
+        SHUFFLED: "Files in the order of their paths gain more than shuffled ones.",
+        PLAIN: "The chosen rule gains more than normalised steps on the same weights.",
+        CACHE: "They gain more than the continuous cache.",
+    }
+    found += [
+        (sentence, wide[CARRIED] - wide[other])
+        for other, sentence in pairs.items()
+        if other in wide
+    ]
+    found.append(("They gain beside the continuous cache too.", wide[BOTH] - wide[CACHE]))
+    halves = result.tables["halves"].pivot(
+        index=["source", "repository"], columns="before", values="gain"
+    )
+    for first, second, sentence in (
+        (OWN, OTHER, "A repository's own first half helps its second more than another's does."),
+        (OTHER, NOTHING, "Another repository's first half helps more than nothing does."),
+    ):
+        if first in halves and second in halves:
+            found.append((sentence, halves[first] - halves[second]))
+    return [
+        Claim(sentence, ABOVE_ZERO, paired_gain(difference.dropna()))
+        for sentence, difference in found
+    ]
+
+
+def _wide(result: Result, column: str) -> pd.DataFrame:
+    """A column of the documents of code, by way of reading."""
+    documents = result.tables["documents"]
+    code = documents[~documents["source"].isin(PROSE)]
+    return code.pivot(index=["source", "repository"], columns="way", values=column)
+
+
+def conclusions(result: Result) -> Markdown:
+    """The claims with their verdicts."""
+    return to_markdown(claims(result))
+
+
+def check(result: Result) -> str:
+    """What must come out the same on every machine: shapes, counts, orderings; no measurement."""
+    bins, files, rivals = (result.tables[name] for name in ("bins", "files", "rivals"))
+    whole = bins[bins["way"] == BASE]
+    tokens = bins.groupby(["source", "repository", "way"])["tokens"].sum().unstack()
+    shares = result.tables["tokens"]["share"].sum()
+    by_window = rivals.groupby(["window", "learns"])["flops"].first().unstack()
+    lines = [
+        f"repositories: {bins.groupby('source')['repository'].nunique().to_dict()}",
+        f"ways of reading: {', '.join(sorted(bins['way'].unique()))}",
+        f"the base gains nothing over itself: {bool((whole['gain'] == 0).all())}",
+        f"every way read the same tokens: {bool((tokens.nunique(axis=1) == 1).all())}",
+        f"files hold all tokens: {bool(files['tokens'].sum() == whole['tokens'].sum())}",
+        f"kinds of tokens add up to 1: {bool(np.isclose(shares, 1))}",
+        f"updates cost FLOPs at every window: {bool((by_window[True] > by_window[False]).all())}",
+    ]
+    return "\n".join(lines)
