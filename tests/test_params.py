@@ -13,11 +13,16 @@ from ponderttt.experiments import (
     gating,
     oracle,
     ppo_policy,
+    repositories,
     token_oracle,
+    update_rules,
 )
 from ponderttt.report.batch import notebooks, runner
 
-EXPERIMENTS = (baselines, comparison, convergence, gating, oracle, ppo_policy, token_oracle)
+EXPERIMENTS = (
+    baselines, comparison, convergence, gating, oracle, ppo_policy, repositories, token_oracle,
+    update_rules,
+)  # fmt: skip
 CONFIGS = {each.__name__.split(".")[-1]: each.CONFIG for each in EXPERIMENTS}
 COMMAND_ONLY = {"comparison": {"tokenizer", "vocab_size", "test"}}
 """Fields that the command has and the notebook has not."""
