@@ -26,7 +26,6 @@ UNTESTED = {"bench.peers": "needs torch"}
 """Packages without a test, each with the reason."""
 
 ELSEWHERE = {
-    "prepare": "experiments/test_baselines.py",
     "models.decoder.families": "models/decoder/test_weights.py",
     "experiments.oracle": "report/test_oracle_page.py",
     "experiments.ppo_policy": "report/test_allocation_pages.py",

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from support import dense, faults
 
+from ponderttt.environment import rollout as rollout_module
+from ponderttt.environment.reading import score_with_slope
 from ponderttt.environment.rollout import read_part, rollout
 from ponderttt.errors import InputError
 from ponderttt.inner.update_rules import (
@@ -25,7 +27,7 @@ from ponderttt.models.decoder.decoder import block
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
-from ponderttt.policies import SchedulePolicy, UniformPolicy
+from ponderttt.policies import RandomPolicy, SchedulePolicy, UniformPolicy
 from ponderttt.types import CHUNK_ACTIONS, Documents
 
 U, LENGTHS = 4, (3, 1, 4)
@@ -202,6 +204,42 @@ def test_a_document_read_in_parts_is_the_whole_to_the_bit(lm, rule, depth):
     for name in ("token_nll", "steps", "cost", "gradient_norm"):
         joined = np.concatenate([getattr(part, name) for part in parts], axis=1)
         np.testing.assert_array_equal(joined, getattr(whole, name), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rule", "depth", "dispatch"),
+    [("sgd", 0, "masked"), ("rms", 0, "switch"), ("adamw", 1, "switch")],
+)
+def test_a_score_with_its_slope_leaves_what_the_gradient_on_its_own_leaves(
+    lm, rule, depth, dispatch, monkeypatch
+):
+    """A policy that is certain of a step but may skip is scored first; one that may not, at once.
+
+    Every loss is that of the weights that the units before it left.
+    """
+    made = rules(lm, depth) | {"sgd": SGD(jnp.asarray(20.0))}
+    adapter, at_once = NextToken(made[rule], suffix_blocks=depth), []
+    documents = files(2, (3, 2, 4))  # of a length that nothing was traced for
+
+    def spy(*args):
+        at_once.append(True)
+        return score_with_slope(*args)
+
+    monkeypatch.setattr(rollout_module, "score_with_slope", spy)
+    read = lambda policy: rollout(  # noqa: E731
+        lm, adapter, policy, documents, key=KEY, window=Window(8), dispatch=dispatch
+    )
+    apart = read(RandomPolicy(jnp.asarray([0.0, 1.0, 0.0, 0.0])))
+    assert not at_once
+    together = read(UniformPolicy("UPDATE_1"))
+    assert at_once
+    np.testing.assert_array_equal(together.steps, np.ones((1, 9)))
+    for name in ("token_nll", "nll", "steps", "cost", "inner_loss", "gradient_norm"):
+        one, other = getattr(together, name), getattr(apart, name)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert (together.token_nll[0, 0] == apart.token_nll[0, 0]).all()
+    skipped = read(UniformPolicy("SKIP")).token_nll
+    assert (np.abs(together.token_nll - skipped)[0, 1:] > 1e-3).any(axis=1).all()
 
 
 @pytest.mark.parametrize("depth", [0, 2])

@@ -35,6 +35,7 @@ class Cycle:
 
     actions = CHUNK_ACTIONS
     max_steps = CHUNK_ACTIONS.max_steps
+    least_steps = 0
     needs = ()
     follows_stream = False
 
