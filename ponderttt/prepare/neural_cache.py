@@ -38,7 +38,7 @@ def cache_losses(
         hidden = reader.states(document, suffix_blocks)
         last = _last_states(reader.lm, adapter, document, hidden, reader.window)
         tokens, mask = (np.asarray(x[0]) for x in (document.tokens, document.mask))
-        losses = _cache_losses(last, tokens, mask, jnp.asarray(sharpness))
+        losses = _cache_losses(last, tokens, mask, jnp.asarray(sharpness, float))
         return {"losses": np.asarray(losses)}
 
     return cached("episodes", key, compute)["losses"]
@@ -82,12 +82,11 @@ def _cache_losses(
         known = real[None] & (jnp.arange(n_units * unit)[None] < at[:, None])
         same = known & (held[None] == tokens[n][:, None])
 
-        def share(sharp):
-            weights = jnp.exp(sharp * (near - 1))
-            mine = jnp.sum(jnp.where(same, weights, 0.0), axis=-1)
-            return jnp.log(jnp.sum(jnp.where(known, weights, 0.0), axis=-1)) - jnp.log(mine)
+        def loss(sharp):
+            every_one = jax.nn.logsumexp(sharp * near, axis=-1, where=known)
+            return every_one - jax.nn.logsumexp(sharp * near, axis=-1, where=same)
 
-        return jax.lax.map(share, sharpness)
+        return jax.lax.map(loss, sharpness)
 
     losses = jnp.swapaxes(jax.lax.map(read, jnp.arange(n_units)), 0, 1)
     return jnp.where(jnp.isnan(losses), jnp.inf, losses)

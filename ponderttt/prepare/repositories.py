@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import xxhash
 
 from ponderttt.data import load_repositories
 from ponderttt.data.repositories import FileSpan, Repositories
@@ -53,12 +54,13 @@ class Repository:
 
     def regroup(self, unit: int) -> "Repository":
         """The same tokens in units of `unit` tokens, which divides those that it has."""
+        document = self.document.regroup(unit)
         longer = self.document.tokens.shape[-1] // unit
         files = tuple(
             span._replace(first_unit=span.first_unit * longer, units=-(-span.tokens // unit))
             for span in self.files
         )
-        return replace(self, document=self.document.regroup(unit), files=files)
+        return replace(self, document=document, files=files)
 
     def units(self, taken: slice) -> "Repository":
         """Some of its units alone; the first of them begins a file."""
@@ -67,10 +69,12 @@ class Repository:
         if len(chosen) == 0 or not starts[0, chosen[0]]:
             raise InputError(f"units {taken} of {self.title} do not begin with a file")
         document = Documents(tokens[:, chosen], mask[:, chosen], bos, starts[:, chosen])  # type: ignore[arg-type]
-        first, end = int(chosen[0]), int(chosen[-1]) + 1
+        first, end, unit = int(chosen[0]), int(chosen[-1]) + 1, tokens.shape[-1]
         files = tuple(
             span._replace(
-                first_unit=span.first_unit - first, units=min(span.units, end - span.first_unit)
+                first_unit=span.first_unit - first,
+                units=min(span.units, end - span.first_unit),
+                tokens=min(span.tokens, (end - span.first_unit) * unit),
             )
             for span in self.files
             if first <= span.first_unit < end
@@ -119,18 +123,27 @@ def one_by_one(loaded: Repositories) -> list[Repository]:
 
 
 def shuffled(repository: Repository, seed: int) -> tuple[Repository, np.ndarray]:
-    """The same files in an order drawn by `seed`, and which unit stands where."""
-    whole = Repositories(
-        repository.document, (repository.name,), (repository.files,), repository.source, "all", {}
-    )
-    moved = one_by_one(whole.reordered("shuffled", seed))[0]
-    was = {span.path: span.first_unit for span in repository.files}
-    order = np.arange(repository.document.tokens.shape[1])
-    for span in moved.files:
-        order[span.first_unit : span.first_unit + span.units] = was[span.path] + np.arange(
-            span.units
-        )
-    return moved, order
+    """The same files in an order drawn by `seed`, and which unit stands where.
+
+    What is drawn depends on the repository's name and the number of its files alone.
+    """
+    document, spans = repository.document, repository.files
+    begins = np.flatnonzero(np.asarray(document.starts[0]))
+    if begins.tolist() != [span.first_unit for span in spans]:
+        raise InputError(f"{repository.title} holds files that it does not name: shuffle it first")
+    last = int(np.flatnonzero(np.asarray(document.mask[0]).any(axis=-1))[-1]) + 1
+    ends, units = [*begins[1:].tolist(), last], document.tokens.shape[1]
+    name = xxhash.xxh64_intdigest(repository.name.encode())
+    drawn = np.random.default_rng([seed, name]).permutation(len(spans))
+    order = [np.arange(begins[i], ends[i]) for i in drawn]
+    order = np.concatenate([*order, np.arange(last, units)])
+    placed, at = [], 0
+    for i in drawn.tolist():
+        placed.append(spans[i]._replace(first_unit=at))
+        at += ends[i] - int(begins[i])
+    tokens, mask, _, starts = map(np.asarray, document)
+    moved = Documents(tokens[:, order], mask[:, order], document.bos, starts[:, order])  # type: ignore[arg-type]
+    return replace(repository, document=moved, files=tuple(placed)), order
 
 
 def joined(first: Repository, then: Repository) -> Repository:

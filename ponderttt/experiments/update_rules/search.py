@@ -173,24 +173,21 @@ def read_bins(
 ) -> tuple[pd.DataFrame, int]:
     """The bins of a repository under a recipe, and the unit at which its loss was not finite.
 
-    -1 where all are. The base is the same adapter, never updated.
+    -1 where all are. The base is the same adapter, never updated. States are those of the
+    repository's own units, whatever the cadence: a window is one of tokens.
     """
+    own = reader.states(repository.document, recipe.suffix_blocks)
     document = repository.regroup(recipe.cadence).document
-    found = reader.read(document, adapter, recipe.policy)
-    base = read_base(reader, repository, recipe.suffix_blocks)
-    losses, mask = found["token_nll"].ravel(), found["mask"].ravel()
+    states = own.reshape(*document.tokens.shape, -1)
+    found = reader.read(document, adapter, recipe.policy, states=states)
+    still = NextToken(SGD(jnp.zeros(())), suffix_blocks=recipe.suffix_blocks)
+    base = reader.read(repository.document, still, UniformPolicy("SKIP"), states=own)
     lost = np.flatnonzero(~np.isfinite(found["nll"]))
-    bins = binned(losses, base.ravel(), mask)
+    bins = binned(found["token_nll"].ravel(), base["token_nll"].ravel(), found["mask"].ravel())
     return (
         bins.assign(source=repository.source, repository=repository.name),
         int(lost[0]) if lost.size else -1,
     )
-
-
-def read_base(reader: RepositoryReader, repository: Repository, suffix_blocks: int) -> np.ndarray:
-    """Losses of the frozen base over the window: no addition has moved from zero."""
-    still = NextToken(SGD(jnp.zeros(())), suffix_blocks=suffix_blocks)
-    return reader.read(repository.document, still, UniformPolicy("SKIP"))["token_nll"]
 
 
 def grid(centre: float, count: int) -> list[float]:
