@@ -20,6 +20,7 @@ GROUPS: dict[str, Callable[[Options], list[Row]]] = {
     "inner": _group("inner"),
     "oracle": _group("oracle"),
     "ppo": _group("ppo"),
+    "repositories": _group("repositories"),
     "switch": _group("switch"),
     "train": _group("train"),
 }

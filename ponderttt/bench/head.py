@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from ponderttt.bench.memory import peak_megabytes
 from ponderttt.bench.row import Options, Row, lower_is_better
 from ponderttt.evaluation.timing import interleaved, seconds
 from ponderttt.models.decoder.families import llama
@@ -55,20 +55,14 @@ def _loss_and_gradient(hidden, head, targets):
     return jax.value_and_grad(lambda h: jnp.mean(head_nll(h, head, targets)))(hidden)
 
 
-def _peak_megabytes() -> float:
-    # Not getrusage: its peak is inherited from the process that started this one.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
-
-
 def main() -> None:
     """Print by how many MB loss and gradient, compilation included, raise this process's peak."""
     # Zeros: drawing random numbers would raise the peak before the head does.
     arguments = [jnp.zeros(x.shape, x.dtype) for x in jax.eval_shape(_arguments)]
     jax.block_until_ready(arguments)
-    before = _peak_megabytes()
+    before = peak_megabytes()
     jax.block_until_ready(_loss_and_gradient(*arguments))
-    print(_peak_megabytes() - before)
+    print(peak_megabytes() - before)
 
 
 if __name__ == "__main__":

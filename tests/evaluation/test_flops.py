@@ -1,26 +1,39 @@
 """Analytic FLOPs against the compiler's count of a small unrolled program."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from ponderttt.environment.reading import score, score_with_slope
 from ponderttt.evaluation.flops import (
     adapter_flops,
     adapter_step_flops,
+    again_flops,
+    attention_flops,
+    block_flops,
     forward_flops,
     layer_flops,
+    orthogonalize_flops,
     policy_flops,
     score_flops,
+    suffix_flops,
     ttt_linear_flops,
 )
 from ponderttt.inner.update_rules import SGD
+from ponderttt.inner.update_rules.newton_schulz import orthogonalize
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.adapters.protocol import Unit, token_losses
 from ponderttt.models.adapters.reconstruction import Reconstruction
 from ponderttt.models.adapters.ttt_layer import TTTConfig, TTTLayer
+from ponderttt.models.attention import rotary_angles
+from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.families import gpt2, llama
 from ponderttt.models.decoder.lm import TransformerLM, _logits
+from ponderttt.models.decoder.window import Window
+from ponderttt.models.windowed_attention import no_past, windowed_attention
 
 # One block, since the compiler counts the body of a loop once; one query block, so that no key is
 # left out of the attention products.
@@ -159,3 +172,99 @@ def test_step_flops_of_a_known_model():
     config = llama.smollm2_135m()
     assert adapter_flops(config).step == 4 * 576 * 49152 + 4 * 576**2
     assert 0.3 < adapter_flops(config).step / forward_flops(config, 512) < 0.4
+
+
+def products(jaxpr):
+    """FLOPs of the products in a jaxpr: a scan's body as often as it runs, a while's once."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += times * sum(map(products, jax.core.jaxprs_in_params(equation.params)))
+    return total
+
+
+def multiplied(function, *arguments):
+    """FLOPs of the products that `function` asks for, those of dead code too."""
+    return products(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+BLOCKS = 2
+SUFFIX = TransformerLM.random(CONFIGS["llama"].replace(vocab_size=2000, layers=3))
+"""A head of one block; blocks are scanned, and each is counted."""
+
+
+def suffix_unit(window):
+    """One unit behind all that its window holds."""
+    context = Context(rotary_angles(SUFFIX.config, U), jnp.asarray(window.tokens), window.tokens)
+    return UNIT._replace(context=context, past=SUFFIX.no_past(BLOCKS, window, U))
+
+
+def read_alone(fast, unit, adapter):
+    reading = adapter.read(SUFFIX, fast, unit, learns=False)
+    return score(SUFFIX, reading, unit.tokens, unit.mask, False).nll
+
+
+def read_and_learned(fast, unit, adapter):
+    reading = adapter.read(SUFFIX, fast, unit, learns=True)
+    known, reading = score_with_slope(SUFFIX, reading, unit.tokens, unit.mask)
+    return known.nll, adapter.gradient(SUFFIX, fast, unit, reading)
+
+
+def suffix_counts(window, targets=("mlp_out",), rank=None):
+    """Of reading a unit, and of learning from it first and once more, a token."""
+    adapter = NextToken(SGD(jnp.asarray(0.1)), suffix_blocks=BLOCKS, targets=targets, rank=rank)
+    fast, unit = adapter.init(SUFFIX), suffix_unit(window)
+    read = multiplied(lambda fast: read_alone(fast, unit, adapter), fast)
+    learned = multiplied(lambda fast: read_and_learned(fast, unit, adapter), fast)
+    again = multiplied(lambda fast: adapter.gradient(SUFFIX, fast, unit), fast)
+    return read / U, (learned - read) / U, again / U
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_block_flops(family):
+    config = CONFIGS[family].replace(layers=3)
+    lm, h = TransformerLM.random(config), jnp.ones((1, 128, 512))
+    counted = multiplied(lambda lm, h: lm.decoder.run_blocks(h, 0, 3), lm, h) / 128
+    assert counted == 3 * block_flops(config, 128)
+
+
+def test_attention_flops():
+    config = CONFIGS["llama"]
+    q, k = jnp.ones((1, U, 4, 2, 64)), jnp.ones((1, U, 4, 64))
+    past = no_past((1,), 128, 4, 64, jnp.float32)
+    seen = jnp.asarray(128)
+    counted = multiplied(lambda *x: windowed_attention(*x, past, seen, 128), q, k, k) / U
+    assert counted == attention_flops(config, 128 + U)  # the past's keys, and the unit's own
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank"), [(("mlp_out",), None), (("q", "v", "mlp_in"), 16)], ids=["full", "low"]
+)
+def test_suffix_flops_of_a_unit_that_is_its_whole_window(targets, rank):
+    analytic = suffix_flops(SUFFIX.config, U, BLOCKS, targets=targets, rank=rank)
+    again = again_flops(SUFFIX.config, U, BLOCKS)
+    read, step, once_more = suffix_counts(Window.of_unit(U), targets, rank)
+    assert read == again + analytic.read
+    assert step == analytic.step
+    assert once_more == step + read
+
+
+def test_suffix_flops_of_a_unit_behind_a_past():
+    # The past's keys are met beside the unit's own. Their derivatives and those of their values are
+    # not taken: the formula counts them.
+    window = 128
+    read, step, once_more = suffix_counts(Window(window))
+    analytic = suffix_flops(SUFFIX.config, window + U, BLOCKS)
+    assert read == again_flops(SUFFIX.config, window + U, BLOCKS) + analytic.read
+    assert step == analytic.step - BLOCKS * attention_flops(SUFFIX.config, window)
+    assert once_more == step + read
+
+
+@pytest.mark.parametrize("shape", [(48, 80), (80, 48)])
+def test_orthogonalize_flops(shape):
+    counted = multiplied(lambda g: orthogonalize(g, 5), jnp.ones(shape))
+    assert counted == orthogonalize_flops(*shape, iterations=5)
