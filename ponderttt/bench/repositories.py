@@ -109,7 +109,7 @@ def _losses(lm: TransformerLM, hidden, tokens):
 def flops_row(scale: Scale) -> Row:
     """A step's FLOPs a token over the forward's, both at the whole window."""
     forward = forward_flops(scale.config, scale.window)
-    step = suffix_flops(scale.config, scale.window, scale.suffix_blocks).step
+    step = suffix_flops(scale.config, scale.window, scale.suffix_blocks, unit=scale.length).step
     name = f"a step a unit alone, window {scale.window}: model FLOPs a token"
     return lower_is_better(
         name, step / 1e6, "the frozen forward with loss", forward / 1e6, 1 / STEP, "MFLOP"

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ponderttt.errors import InputError
@@ -35,6 +36,8 @@ class Text(NamedTuple):
     """Units of its own attention context before each unit."""
     resets: Bool[Array, "*B N"] | None
     """Whether a unit is met with fresh fast weights; None: the first alone."""
+    first: Int[Array, "*B"]
+    """The unit of the document that tokens, mask and states begin with: 0, or a part's first."""
 
 
 class Learned(NamedTuple):
@@ -53,11 +56,13 @@ def open_text(
     hidden: Any,
     window: Window | None,
     reset: Reset = "repository",
+    units: range | None = None,
 ) -> tuple[Text, Window]:
     """`documents` with the states that `adapter` reads (computed where None is given).
 
-    `window` None: one unit, which sees no other. States of another shape, and positions that the
-    model's suffix blocks cannot have, are an `InputError`.
+    `window` None: one unit, which sees no other. Of a part, only its `units` go to the device.
+    States of another shape, and positions that the model's suffix blocks cannot have, are an
+    `InputError`.
     """
     unit = documents.tokens.shape[-1]
     window = Window.of_unit(unit) if window is None else window
@@ -80,8 +85,12 @@ def open_text(
             f"{tuple(documents.tokens.shape)}: expected [B, N, U, D]"
         )
     resets = jnp.asarray(documents.places == 0) if reset == "file" else None
-    tokens, mask = documents.tokens, documents.mask
-    return Text(tokens, mask, jnp.asarray(hidden), jnp.asarray(places), resets), window
+    held, first = (documents.tokens, documents.mask, hidden), 0
+    if units is not None:
+        held, first = tuple(x[:, units.start : units.stop] for x in held), units.start
+    tokens, mask, hidden = held
+    begins = jnp.asarray(np.full(len(places), first, np.int32))
+    return Text(tokens, mask, jnp.asarray(hidden), jnp.asarray(places), resets, begins), window
 
 
 def begin(lm: TransformerLM, adapter: Adapter, window: Window, unit: int) -> Learned:
@@ -99,8 +108,9 @@ def views(
     context = contexts(lm, text.places, unit, window) if adapter.suffix_blocks else lambda n: ((),)
 
     def view(n, past):
-        states = jax.lax.dynamic_index_in_dim(text.hidden, n, keepdims=False)
-        return adapter.view(lm, Unit(states, text.tokens[n], text.mask[n], context(n)[0], past))
+        at = n - text.first
+        states = jax.lax.dynamic_index_in_dim(text.hidden, at, keepdims=False)
+        return adapter.view(lm, Unit(states, text.tokens[at], text.mask[at], context(n)[0], past))
 
     return view
 

@@ -108,7 +108,7 @@ def read_part(
     _check_features(policy, document, None, None, "predict_first")
     if (units.start != 0) != (carry is not None):
         raise InputError(f"units from {units.start}: a part begins at 0, or with a carry=")
-    text, window = open_text(lm, adapter, document, hidden, window, reset)
+    text, window = open_text(lm, adapter, document, hidden, window, reset, units)
     return _read_part(
         lm, adapter, policy, text, document_keys(key, 1), carry, jnp.asarray(np.asarray(units)),
         dispatch=dispatch, window=window,
@@ -167,7 +167,6 @@ def _read_document(
 ) -> tuple[Carry, Episode]:
     """The `units` of one document, from what is carried -> an Episode without its B axis."""
     text, described, key = inputs
-    tokens, mask = text.tokens, text.mask
     steps_of, cost_of = jnp.asarray(policy.actions.steps), jnp.asarray(policy.actions.costs)
     unit_key = jax.random.split(key)[1]
     view_of = views(lm, adapter, text, window)
@@ -178,19 +177,20 @@ def _read_document(
     rule, gradient = adapter.rule, partial(adapter.gradient, lm)
 
     def read_unit(carry: Carry, n):
+        tokens, mask = text.tokens[n - text.first], text.mask[n - text.first]
         fast, rule_state = _found(lm, adapter, text, n, carry.learned)
         view = view_of(n, carry.learned.past)
         known, token_nll, past, first = None, carry.token_nll, carry.learned.past, None
         if order == "predict_first":
             reading = adapter.read(lm, fast, view, learns=learns)
             if at_once:
-                known, reading = score_with_slope(lm, reading, tokens[n], mask[n])
+                known, reading = score_with_slope(lm, reading, tokens, mask)
             else:
-                known = score(lm, reading, tokens[n], mask[n], with_entropy)
+                known = score(lm, reading, tokens, mask, with_entropy)
             token_nll, past = known.nll, reading.past
             first = partial(gradient, fast, view, reading) if reading.pull else None
         seen = Observation(
-            n, token_nll, mask[n], masked_mean(token_nll, mask[n]),
+            n, token_nll, mask, masked_mean(token_nll, mask),
             adapter.observed_loss(fast, view, token_nll), carry.spent,
             unknown, unknown, jnp.zeros(0),
         )  # fmt: skip
@@ -200,7 +200,7 @@ def _read_document(
             first = partial(lambda known: known, known_gradient)
         seen, memory = _with_features(extractor, carry.memory, seen, known, described, n_units)
         decision, policy_state = policy.act(carry.policy, seen, jax.random.fold_in(unit_key, n))
-        real = jnp.any(mask[n])
+        real = jnp.any(mask)
         steps = jnp.where(real, steps_of[decision.action], 0)
         cost = jnp.where(real, cost_of[decision.action], 0.0)
         fast, rule_state, norm = descend(
@@ -211,12 +211,12 @@ def _read_document(
             memory = extractor.remember(memory, cost, steps, norm)
         if order == "adapt_first":  # the decision above saw the losses of earlier tokens only
             reading = adapter.read(lm, fast, view, learns=False)
-            token_nll = score(lm, reading, tokens[n], mask[n], False).nll
+            token_nll = score(lm, reading, tokens, mask, False).nll
         record = Episode(
-            token_nll, masked_mean(token_nll, mask[n]), decision.action, steps, cost,
+            token_nll, masked_mean(token_nll, mask), decision.action, steps, cost,
             seen.inner_loss, decision.log_prob, decision.value, seen.entropy,
             seen.gradient_norm if "gradient_norm" in policy.needs else norm,
-            seen.features, mask[n], policy_state,
+            seen.features, mask, policy_state,
         )  # fmt: skip
         learned = Learned(fast, rule_state, past)
         return Carry(learned, policy_state, memory, carry.spent + cost, token_nll), record
@@ -279,7 +279,7 @@ def _read_documents(
 
 @jax.jit(static_argnames=("dispatch", "window"))
 def _read_part(lm, adapter, policy, text, keys, carry, units, *, dispatch, window):
-    n_units, unit = text.tokens.shape[1:]
+    n_units, unit = text.places.shape[1], text.tokens.shape[2]
     if carry is None:
         carry = _begin(lm, adapter, policy, None, window, unit, start_state(policy, keys))
     inputs = (jax.tree.map(lambda x: x[0], text), None, keys[0])

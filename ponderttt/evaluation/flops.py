@@ -98,20 +98,22 @@ def suffix_flops(
     window: int,
     blocks: int,
     *,
+    unit: int,
     targets: tuple[str, ...] = ("mlp_out",),
     rank: int | None = None,
 ) -> AdapterFlops:
-    """What `NextToken(suffix_blocks=blocks)` costs on this base, over `window` tokens.
+    """What `NextToken(suffix_blocks=blocks)` costs on this base, over a window of `window`.
 
     `read` is the additions' products alone: the blocks themselves are the base's. `step` is the
-    backward of a unit whose scoring kept its forward, as `rollout` does it: the head's gradient,
-    and in each block one product back for each of its projections, two for each of attention's
-    (and its scores once more), and two for each of an addition's. A step that reads the unit
-    again, as the second of a unit does, costs `again_flops` more.
+    backward of a unit of `unit` tokens whose scoring kept its forward, as `rollout` does it: the
+    head's gradient, and in each block one product back for each of its projections and two for
+    each of an addition's. Of attention the scores again, and back to the weights and the queries;
+    to keys and values within the unit alone, for the past is constant. A step that reads the unit
+    again, as the second of a unit does, costs `again_flops` and `read` more.
 
     >>> from ponderttt.models.decoder.families import llama
     >>> config = llama.tiny()
-    >>> suffix_flops(config, 32, 1).read == 2 * config.hidden * config.width
+    >>> suffix_flops(config, 32, 1, unit=8).read == 2 * config.hidden * config.width
     True
     """
     added = 0
@@ -120,7 +122,7 @@ def suffix_flops(
         added += 2 * rows * columns if rank is None else 2 * rank * (rows + columns)
     attention = attention_flops(config, window)
     projections = block_flops(config, window) - attention
-    back = projections + 2.5 * attention + 2 * added
+    back = projections + 1.5 * attention + attention_flops(config, unit) + 2 * added
     return AdapterFlops(blocks * added, head_flops(config) + blocks * back)
 
 

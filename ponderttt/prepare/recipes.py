@@ -88,8 +88,9 @@ class Recipe:
             read = adapter_flops(config).read
             first, again = head + 2 * read, head + read
         else:
-            found = suffix_flops(config, window, blocks, targets=self.targets, rank=self.rank)
-            read, first = found
+            read, first = suffix_flops(
+                config, window, blocks, unit=self.cadence, targets=self.targets, rank=self.rank
+            )
             again = again_flops(config, window, blocks) + read
         matrices = sum(self._orthogonalized(config)) / self.cadence
         return AdapterFlops(read, self.steps * (first + matrices) + (self.steps - 1) * again)

@@ -32,7 +32,7 @@ def test_seconds_of_reading_and_of_its_steps_are_held_against_the_forward(monkey
 def test_flops_of_a_step_are_held_against_the_forward():
     row = repositories.flops_row(repositories.READ)
     config = llama.smollm2_135m()
-    share = suffix_flops(config, 2048, 4).step / forward_flops(config, 2048)
+    share = suffix_flops(config, 2048, 4, unit=256).step / forward_flops(config, 2048)
     assert row.ratio == pytest.approx(1 / share) and row.bar == 2 and row.ok == (share <= 0.5)
 
 

@@ -13,6 +13,7 @@ from ponderttt.errors import InputError
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
+from ponderttt.prepare import repositories
 from ponderttt.prepare.repositories import Size, joined, load_kinds, shuffled
 
 
@@ -198,9 +199,10 @@ def kinds(tmp_path, monkeypatch):
     return ("packages", str(folder), "leads")
 
 
-def test_kinds_are_loaded_in_turn(lm, kinds):
+def test_kinds_are_loaded_in_turn(lm, kinds, monkeypatch):
     size = Size(unit=64, units=6, min_files=2)
-    asked = {"split": "test", "count": 3, "seed": 5, "prose_units": 2}
+    monkeypatch.setattr(repositories, "PROSE_UNITS", 2)
+    asked = {"split": "test", "count": 3, "seed": 5}
     loaded, records = load_kinds(lm, kinds, size=size, **asked)
     packages, folder, leads = kinds
     expected = [packages, folder, leads, packages, leads, packages, leads]
@@ -224,7 +226,7 @@ def test_kinds_are_loaded_in_turn(lm, kinds):
 
 def test_fewer_of_each_kind_are_the_beginning_of_more(lm, kinds):
     load = lambda count: load_kinds(  # noqa: E731
-        lm, kinds, split="test", size=Size(64, 6), prose_units=2, count=count, seed=0
+        lm, kinds, split="test", size=Size(64, 6), count=count, seed=0
     )[0]
     few, many = ([r.title for r in load(count)] for count in (1, 3))
     assert few == many[:3]

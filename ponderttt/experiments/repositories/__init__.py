@@ -7,12 +7,12 @@ CONFIG = RepositoriesConfig
 """What a parameter file of this experiment must satisfy."""
 
 MEANINGS = {
-    "files": "a file of a test repository: its place and its loss under each way of reading",
-    "bins": "a twelfth of a test repository, read in one way: tokens, sums of loss and of gain",
-    "documents": "a test repository read in one way: loss, gain over the base, and by thirds",
-    "gains": "a way of reading a source of test repositories, or all code: gain with its interval",
-    "positions": "a way of reading, at a twelfth of the test repositories: gain with its interval",
-    "paired": "two ways of reading the same tokens: the difference of their gains by repository",
+    "files": "a file of a test repository: its place and its loss under each condition",
+    "bins": "a twelfth of a test repository under a condition: tokens, sums of loss and of gain",
+    "documents": "a test repository under a condition: loss, gain over the base, and by thirds",
+    "gains": "a condition on a source of test repositories, or all code: gain with its interval",
+    "positions": "a condition at a twelfth of the test repositories: gain with its interval",
+    "paired": "two conditions on the same tokens: the difference of their gains by repository",
     "halves": (
         "the second half of a repository, read after its own first half, after another "
         "repository's, or after nothing"

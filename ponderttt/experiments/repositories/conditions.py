@@ -1,4 +1,4 @@
-"""The ways of reading: what gives each token of a repository its loss."""
+"""The conditions: what gives each token of a repository its loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,10 +131,10 @@ def _mask(repository: Repository) -> Bool[np.ndarray, "N U"]:
     return np.asarray(repository.document.mask[0])
 
 
-def read_ways(
+def read_conditions(
     conditions: Conditions, repository: Repository, mixture: Mixture, contrasted: bool
 ) -> dict[str, np.ndarray]:
-    """Losses of every token under every way of reading that covers the whole repository."""
+    """Losses of every token under every condition that covers the whole repository."""
     config = conditions.config
     base, carried = conditions.base(repository), conditions.learned(repository)
     cache = conditions.cache(repository)[SHARPNESS.index(mixture.sharpness)]

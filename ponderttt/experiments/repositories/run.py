@@ -1,11 +1,13 @@
-"""The experiment: read test repositories in every way, and put the losses into tables."""
+"""The experiment: read test repositories under every condition, and put the losses into tables."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from ponderttt.data.sources import find_source
 from ponderttt.experiments.repositories import tables
 from ponderttt.experiments.repositories.conditions import (
     BASE,
@@ -14,7 +16,7 @@ from ponderttt.experiments.repositories.conditions import (
     OTHER,
     OWN,
     Conditions,
-    read_ways,
+    read_conditions,
     short_windows,
     tuned_mixture,
 )
@@ -32,17 +34,16 @@ def run(config: RepositoriesConfig) -> Result:
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     window = window_of(lm.config, config.unit, config.window)
     load = partial(load_kinds, lm, size=Size.of(config.unit, config.units), seed=config.seed)
-    code = tuple(source for source in config.sources if source not in PROSE)
-    training, _ = load(code, split="train", count=TRAINING)
+    training, _ = load(tuned_on(config.sources), split="train", count=TRAINING)
     test, records = load(config.sources, split="test", count=config.test_repositories)
     conditions = Conditions(RepositoryReader(lm, window, config.seed), config)
     mixture, tuned = tuned_mixture(conditions, training)
     contrasted = contrasts(test)
-    ways = {
-        repository.title: read_ways(conditions, repository, mixture, repository in contrasted)
+    by_condition = {
+        repository.title: read_conditions(conditions, repository, mixture, repository in contrasted)
         for repository in track(test, "reading test repositories", len(test))
     }
-    read = tables.Losses(test, ways, lm.config.vocab_size)
+    read = tables.Losses(test, by_condition, lm.config.vocab_size)
     bins = tables.bins(read)
     tokens = read.tokens_read
     return Result(
@@ -52,7 +53,7 @@ def run(config: RepositoriesConfig) -> Result:
             "files": tables.files(read),
             "bins": bins,
             **tables.gains(bins, seed=config.seed),
-            "halves": halves(conditions, contrasted, ways),
+            "halves": halves(conditions, contrasted, by_condition),
             "tokens": tables.kinds(read, seed=config.seed),
             "rivals": rivals(conditions, contrasted),
             "tuning": pd.DataFrame(tuned),
@@ -74,6 +75,15 @@ def run(config: RepositoriesConfig) -> Result:
     )
 
 
+def tuned_on(sources: Sequence[str]) -> list[str]:
+    """The sources of training repositories: those of code that have a split.
+
+    A folder of one's own has none; where there is nothing else, packages stand in for it.
+    """
+    found = [each for each in sources if each not in PROSE and not find_source(each)[1].own]
+    return found or ["packages"]
+
+
 def contrasts(test: list[Repository]) -> list[Repository]:
     """The first `CONTRASTED` repositories of code of each source."""
     found = []
@@ -85,7 +95,9 @@ def contrasts(test: list[Repository]) -> list[Repository]:
 
 
 def halves(
-    conditions: Conditions, contrasted: list[Repository], ways: dict[str, dict[str, np.ndarray]]
+    conditions: Conditions,
+    contrasted: list[Repository],
+    by_condition: dict[str, dict[str, np.ndarray]],
 ) -> pd.DataFrame:
     """Gain over the base on the second half of each repository, by what was read before it.
 
@@ -98,13 +110,13 @@ def halves(
         middle = repository.middle()
         mask = np.asarray(repository.document.mask[0])[middle:]
         base_shape = repository.document.mask.shape[1:]
-        base = ways[repository.title][BASE].reshape(base_shape)[middle:]
+        base = by_condition[repository.title][BASE].reshape(base_shape)[middle:]
         befores = {OWN: None, OTHER: other, NOTHING: None}
         for before, read in befores.items():
             if before == OTHER and other is repository:
                 continue
             if before == OWN:
-                losses = ways[repository.title][CARRIED].reshape(base_shape)[middle:]
+                losses = by_condition[repository.title][CARRIED].reshape(base_shape)[middle:]
             else:
                 losses = conditions.second_half(repository, read)
             gain = float((base - losses)[mask].mean())

@@ -23,7 +23,8 @@ from ponderttt.prepare.recipes import Recipe
 from ponderttt.prepare.repositories import PROSE, Repository
 
 PAIRS = ((CARRIED, RESET), (CARRIED, SHUFFLED), (CARRIED, PLAIN), (CARRIED, CACHE), (BOTH, CACHE))
-"""Ways of reading whose gains are compared, repository by repository."""
+"""Conditions whose gains are compared, repository by repository; shuffled files have no last
+third."""
 HERE, BEFORE, NEVER = "earlier in this file", "in earlier files only", "never before"
 _FILES = 4
 _UNITS = 12
@@ -33,14 +34,14 @@ _GAINERS = 40
 
 @dataclass(frozen=True)
 class Losses:
-    """Test repositories, and of each the losses [N * U] of every way of reading it."""
+    """Test repositories, and of each the losses [N * U] under every condition."""
 
     repositories: list[Repository]
-    ways: dict[str, dict[str, np.ndarray]]
+    by_condition: dict[str, dict[str, np.ndarray]]
     vocabulary: int
 
     def __iter__(self):
-        return ((each, self.ways[each.title]) for each in self.repositories)
+        return ((each, self.by_condition[each.title]) for each in self.repositories)
 
     @property
     def tokens_read(self) -> int:
@@ -49,14 +50,14 @@ class Losses:
 
 
 def bins(read: Losses) -> pd.DataFrame:
-    """One row per repository, way of reading and twelfth: sums over its tokens."""
+    """One row per repository, condition and twelfth: sums over its tokens."""
     found = []
-    for repository, ways in read:
+    for repository, by_condition in read:
         mask = np.asarray(repository.document.mask).ravel()
-        for way, losses in ways.items():
+        for condition, losses in by_condition.items():
             found.append(
-                binned(losses, ways[BASE], mask).assign(
-                    source=repository.source, repository=repository.name, way=way
+                binned(losses, by_condition[BASE], mask).assign(
+                    source=repository.source, repository=repository.name, condition=condition
                 )
             )
     return pd.concat(found, ignore_index=True)
@@ -64,7 +65,7 @@ def bins(read: Losses) -> pd.DataFrame:
 
 def gains(table: pd.DataFrame, *, seed: int) -> dict[str, pd.DataFrame]:
     """By repository, by source and for all code, by position, and in pairs."""
-    documents = by_document(table, ["source", "repository", "way"])
+    documents = by_document(table, ["source", "repository", "condition"])
     is_prose = documents["source"].isin(PROSE)
     code = documents[~is_prose]
     found = []
@@ -72,39 +73,40 @@ def gains(table: pd.DataFrame, *, seed: int) -> dict[str, pd.DataFrame]:
         for column in ("gain", "gain_first", "gain_second", "gain_last"):
             if part.empty:
                 continue
-            rows = over_documents(part, ["way"], column, seed=seed)
+            rows = over_documents(part, ["condition"], column, seed=seed)
             rows = rows if whole else rows[rows["source"] != "all"]
             found.append(rows.rename(columns={column: "gain"}).assign(part=column[5:] or "whole"))
     return {
         "documents": documents,
         "gains": pd.concat(found, ignore_index=True),
-        "positions": by_bin(table[~table["source"].isin(PROSE)], ["way"], seed=seed),
+        "positions": by_bin(table[~table["source"].isin(PROSE)], ["condition"], seed=seed),
         "paired": paired(code, seed=seed),
     }
 
 
 def paired(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """The difference of the gains of two ways of reading, over repositories read in both."""
-    wide = documents.pivot(index=["source", "repository"], columns="way", values="gain")
-    last = documents.pivot(index=["source", "repository"], columns="way", values="gain_last")
+    """The difference of the gains of two conditions, over repositories read in both."""
+    wide = documents.pivot(index=["source", "repository"], columns="condition", values="gain")
+    last = documents.pivot(index=["source", "repository"], columns="condition", values="gain_last")
     rows = []
     for first, second in PAIRS:
         if first not in wide or second not in wide:
             continue
-        for part, values in (("whole", wide), ("last", last)):
+        parts = [("whole", wide), ("last", last)]
+        for part, values in parts[: 1 if SHUFFLED in (first, second) else 2]:
             gap = (values[first] - values[second]).dropna()
             interval = interval_by_source(gap, gap.index.get_level_values("source"), seed=seed)
             rows.append(
-                {"way": first, "against": second, "part": part, "gain": interval.mean}
+                {"condition": first, "against": second, "part": part, "gain": interval.mean}
                 | interval._asdict()
             )
     return pd.DataFrame(rows).drop(columns="mean")
 
 
 def files(read: Losses) -> pd.DataFrame:
-    """One row per file of a repository: where it is, and its mean loss in each way of reading."""
+    """One row per file of a repository: where it is, and its mean loss under each condition."""
     rows = []
-    for repository, ways in read:
+    for repository, by_condition in read:
         unit = repository.document.tokens.shape[-1]
         for place, span in enumerate(repository.files):
             start = span.first_unit * unit
@@ -118,7 +120,10 @@ def files(read: Losses) -> pd.DataFrame:
                     "first_unit": span.first_unit,
                     "units": span.units,
                     "tokens": span.tokens,
-                    **{way: float(losses[taken].mean()) for way, losses in ways.items()},
+                    **{
+                        condition: float(losses[taken].mean())
+                        for condition, losses in by_condition.items()
+                    },
                 }
             )
     return pd.DataFrame(rows)
@@ -130,11 +135,11 @@ def kinds(read: Losses, *, seed: int) -> pd.DataFrame:
     `gain` is a token's, `of_all` the part of the whole gain that its kind makes.
     """
     rows = []
-    for repository, ways in read:
+    for repository, by_condition in read:
         if repository.source in PROSE:
             continue
         kind, mask = _seen(repository, read.vocabulary), np.asarray(repository.document.mask)
-        gain = ways[BASE] - ways[CARRIED]
+        gain = by_condition[BASE] - by_condition[CARRIED]
         for name in (HERE, BEFORE, NEVER):
             taken = (kind == name) & mask.ravel()
             if taken.any():
@@ -143,7 +148,7 @@ def kinds(read: Losses, *, seed: int) -> pd.DataFrame:
                         "source": repository.source,
                         "kind": name,
                         "share": taken.sum() / mask.sum(),
-                        "loss": ways[BASE][taken].mean(),
+                        "loss": by_condition[BASE][taken].mean(),
                         "gain": gain[taken].mean(),
                         "of_all": gain[taken].sum() / mask.sum(),
                     }
@@ -179,12 +184,12 @@ def explored(read: Losses, tokenizer: Any) -> dict[str, pd.DataFrame]:
     """The last files of the first repository of each source, and the tokens that gained most."""
     rows, gained = [], []
     done = set[str]()
-    for repository, ways in read:
+    for repository, by_condition in read:
         if repository.source in done or repository.source in PROSE:
             continue
         done.add(repository.source)
         shape = repository.document.tokens.shape[1:]
-        base, learned = (ways[way].reshape(shape) for way in (BASE, CARRIED))
+        base, learned = (by_condition[condition].reshape(shape) for condition in (BASE, CARRIED))
         tokens, mask = (np.asarray(x[0]) for x in repository.document[:2])
         gained.append(_gainers(repository, tokens[mask], base[mask], learned[mask], tokenizer))
         for span in repository.files[-_FILES:]:

@@ -33,9 +33,9 @@ TREE_FILES = 24
 
 
 def by_position(result: Result) -> alt.LayerChart:
-    """Gain by how much of the repository has been read, in each way of reading."""
+    """Gain by how much of the repository has been read, under each condition."""
     table = result.tables["positions"]
-    table = table[~table["way"].isin(LEFT_OUT)]
+    table = table[~table["condition"].isin(LEFT_OUT)]
     read = int(result.config["units"]) * int(result.config["unit"]) / BINS / 1000
     data = table.assign(
         read=((table["bin"] + 0.5) * read).round(3),
@@ -43,11 +43,11 @@ def by_position(result: Result) -> alt.LayerChart:
     )
     base = alt.Chart(data).encode(
         x=alt.X("read:Q", title="read of the repository (thousands of tokens)"),
-        color=_colour([way for way in COLOURS if way in set(data["way"])]),
+        color=_colour([condition for condition in COLOURS if condition in set(data["condition"])]),
     )
     band = base.mark_area(opacity=0.14).encode(y=alt.Y("low:Q", title=GAIN), y2="high:Q")
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=22)).encode(
-        y="gain:Q", tooltip=["way:N", "read:Q", "gain:Q", "low:Q", "high:Q"]
+        y="gain:Q", tooltip=["condition:N", "read:Q", "gain:Q", "low:Q", "high:Q"]
     )
     return alt.layer(renderer.zero_rule("y"), band, line).properties(
         width=600,
@@ -175,11 +175,11 @@ def explorer(result: Result) -> alt.VConcatChart:
     return document_explorer(result, colours)
 
 
-def _colour(ways: list[str]) -> alt.Color:
+def _colour(names: list[str]) -> alt.Color:
     return alt.Color(
-        "way:N",
+        "condition:N",
         title=None,
-        sort=ways,
-        scale=alt.Scale(domain=ways, range=[COLOURS[way] for way in ways]),
+        sort=names,
+        scale=alt.Scale(domain=names, range=[COLOURS[name] for name in names]),
         legend=alt.Legend(symbolOpacity=1, columns=3),
     )

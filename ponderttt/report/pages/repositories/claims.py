@@ -69,10 +69,10 @@ def claims(result: Result) -> list[Claim]:
 
 
 def _wide(result: Result, column: str) -> pd.DataFrame:
-    """A column of the documents of code, by way of reading."""
+    """A column of the documents of code, by condition."""
     documents = result.tables["documents"]
     code = documents[~documents["source"].isin(PROSE)]
-    return code.pivot(index=["source", "repository"], columns="way", values=column)
+    return code.pivot(index=["source", "repository"], columns="condition", values=column)
 
 
 def conclusions(result: Result) -> Markdown:
@@ -83,15 +83,15 @@ def conclusions(result: Result) -> Markdown:
 def check(result: Result) -> str:
     """What must come out the same on every machine: shapes, counts, orderings; no measurement."""
     bins, files, rivals = (result.tables[name] for name in ("bins", "files", "rivals"))
-    whole = bins[bins["way"] == BASE]
-    tokens = bins.groupby(["source", "repository", "way"])["tokens"].sum().unstack()
+    whole = bins[bins["condition"] == BASE]
+    tokens = bins.groupby(["source", "repository", "condition"])["tokens"].sum().unstack()
     shares = result.tables["tokens"]["share"].sum()
     by_window = rivals.groupby(["window", "learns"])["flops"].first().unstack()
     lines = [
         f"repositories: {bins.groupby('source')['repository'].nunique().to_dict()}",
-        f"ways of reading: {', '.join(sorted(bins['way'].unique()))}",
+        f"conditions: {', '.join(sorted(bins['condition'].unique()))}",
         f"the base gains nothing over itself: {bool((whole['gain'] == 0).all())}",
-        f"every way read the same tokens: {bool((tokens.nunique(axis=1) == 1).all())}",
+        f"every condition read the same tokens: {bool((tokens.nunique(axis=1) == 1).all())}",
         f"files hold all tokens: {bool(files['tokens'].sum() == whole['tokens'].sum())}",
         f"kinds of tokens add up to 1: {bool(np.isclose(shares, 1))}",
         f"updates cost FLOPs at every window: {bool((by_window[True] > by_window[False]).all())}",

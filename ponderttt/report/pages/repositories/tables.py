@@ -10,19 +10,19 @@ _SHOWN = 12
 
 
 def gains(result: Result) -> markdown.Markdown:
-    """The gain of every way of reading, whole and by thirds, for each source and for all code."""
+    """The gain of every condition, whole and by thirds, for each source and for all code."""
     table = result.tables["gains"]
     rows = []
     for source in dict.fromkeys(table["source"]):
-        for way in dict.fromkeys(table["way"]):
-            part = table[(table["source"] == source) & (table["way"] == way)]
-            if way == BASE or part.empty:
+        for condition in dict.fromkeys(table["condition"]):
+            part = table[(table["source"] == source) & (table["condition"] == condition)]
+            if condition == BASE or part.empty:
                 continue
             of_part = part.set_index("part").to_dict("index")
             rows.append(
                 [
                     "all code" if source == "all" else str(source),
-                    str(way),
+                    str(condition),
                     *(millinats(of_part[name]) for name in PARTS),
                     str(int(of_part["whole"]["n"])),
                 ]
@@ -31,15 +31,15 @@ def gains(result: Result) -> markdown.Markdown:
         f"**Gain over the base at its full window** of {int(result.scalars['window']):,} tokens, "
         "in thousandths of a nat per token with 95 % intervals by repository. "
         f"Carried: {result.scalars['recipe']}.",
-        markdown.table(("source", "way of reading", *PARTS.values(), "n"), rows, left=2),
+        markdown.table(("source", "condition", *PARTS.values(), "n"), rows, left=2),
     )
 
 
 def paired(result: Result) -> markdown.Markdown:
-    """Two ways of reading the same repositories: how much more one gains than the other."""
+    """Two conditions on the same repositories: how much more one gains than the other."""
     rows = [
         [
-            f"{row['way']} against {row['against']}",
+            f"{row['condition']} against {row['against']}",
             PARTS[row["part"]].replace("gain", "whole"),
             millinats(row),
             str(row["n"]),
@@ -76,7 +76,7 @@ def kinds(result: Result) -> markdown.Markdown:
 def repositories(result: Result) -> markdown.Markdown:
     """Every test repository: its loss and its gain."""
     table = result.tables["documents"]
-    base = table[table["way"] == BASE].set_index(["source", "repository"])["loss"]
+    base = table[table["condition"] == BASE].set_index(["source", "repository"])["loss"]
     rows = [
         [
             row["source"],
@@ -85,7 +85,7 @@ def repositories(result: Result) -> markdown.Markdown:
             f"{base[row['source'], row['repository']]:.3f}",
             *(f"{1e3 * row[name]:+.1f}" for name in ("gain", "gain_first", "gain_last")),
         ]
-        for row in table[table["way"] == CARRIED].to_dict("records")
+        for row in table[table["condition"] == CARRIED].to_dict("records")
     ]
     return markdown.join(
         "**Every test repository**, fast weights carried: loss of the base in nats, gain in "
