@@ -224,7 +224,8 @@ def test_kinds_are_loaded_in_turn(lm, kinds, monkeypatch):
             assert repository.title == f"{source}: {repository.name}"
 
 
-def test_fewer_of_each_kind_are_the_beginning_of_more(lm, kinds):
+def test_fewer_of_each_kind_are_the_beginning_of_more(lm, kinds, monkeypatch):
+    monkeypatch.setattr(repositories, "PROSE_UNITS", 2)
     load = lambda count: load_kinds(  # noqa: E731
         lm, kinds, split="test", size=Size(64, 6), count=count, seed=0
     )[0]
