@@ -54,17 +54,26 @@ def over_documents(
     for source in (*dict.fromkeys(documents["source"]), "all"):
         part = documents if source == "all" else documents[documents["source"] == source]
         for found, group in part.groupby(keys, sort=False):
-            interval = interval_by_source(group[column], group["source"], seed=seed)
+            interval = interval_by_source(_finite(group[column]), group["source"], seed=seed)
             names = dict(zip(keys, found, strict=True))
             rows.append({"source": source, **names, column: interval.mean} | interval._asdict())
     return pd.DataFrame(rows).drop(columns="mean")
 
 
+def _finite(gain: pd.Series) -> pd.Series:
+    """NaN where a gain is infinite: no mean is to be taken of it."""
+    return gain.where(np.isfinite(gain))
+
+
 def by_bin(bins: pd.DataFrame, keys: list[str], *, seed: int) -> pd.DataFrame:
-    """Gain a token at each part of the document, every source weighing the same."""
-    each = bins.assign(gain=bins["gain"] / bins["tokens"].where(bins["tokens"] > 0))
+    """Gain a token at each part of the document, every source weighing the same.
+
+    Parts without tokens are left out; those whose loss is not finite leave nothing: NaN.
+    """
+    real = bins[bins["tokens"] > 0]
+    each = real.assign(gain=_finite(real["gain"] / real["tokens"]))
     rows = []
-    for found, group in each.dropna(subset="gain").groupby([*keys, "bin"], sort=False):
+    for found, group in each.groupby([*keys, "bin"], sort=False):
         interval = interval_by_source(group["gain"], group["source"], seed=seed)
         names = dict(zip([*keys, "bin"], found, strict=True))
         rows.append(names | {"gain": interval.mean} | interval._asdict())

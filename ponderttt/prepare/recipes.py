@@ -1,7 +1,9 @@
 """Recipes: what learns, by which rule and rate, and how often; and what that costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import jax
 
 from ponderttt.evaluation.flops import (
     AdapterFlops,
@@ -15,6 +17,7 @@ from ponderttt.evaluation.flops import (
 from ponderttt.inner.update_rules import RULES, make_rule
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.policies import UniformPolicy
 
@@ -47,7 +50,7 @@ class Recipe:
     @property
     def gathers(self) -> bool:
         """Whether the rule needs statistics of training documents."""
-        return RULES[self.rule].statistics
+        return self.rule in RULES and RULES[self.rule].statistics
 
     def adapter(self, statistics: Any = None) -> NextToken:
         """What `rollout` reads with."""
@@ -70,7 +73,7 @@ class Recipe:
     def where(self) -> str:
         """What learns."""
         if not self.suffix_blocks:
-            return "the last state"
+            return f"rank {self.rank}, the last state" if self.rank else "the last state"
         blocks = f"{self.suffix_blocks} block{'s' * (self.suffix_blocks > 1)}"
         return f"rank {self.rank}, {blocks}" if self.rank else f"MLP outputs, {blocks}"
 
@@ -85,8 +88,9 @@ class Recipe:
         """FLOPs a token: of reading through the fast weights, and of all its steps together."""
         blocks, head = self.suffix_blocks, head_flops(config)
         if not blocks:
-            read = adapter_flops(config).read
-            first, again = head + 2 * read, head + read
+            read, step = adapter_flops(config, rank=self.rank)
+            again = head + read
+            first = step - again  # whose scoring kept its forward
         else:
             read, first = suffix_flops(
                 config, window, blocks, unit=self.cadence, targets=self.targets, rank=self.rank
@@ -99,13 +103,18 @@ class Recipe:
         """FLOPs a step of the matrices that Newton-Schulz makes orthogonal."""
         if self.rule != "newton_schulz":
             return []
-        if not self.suffix_blocks:
-            return [orthogonalize_flops(config.width, config.width, _ITERATIONS)]
-        shapes = [projection_shapes(config)[name] for name in self.targets]
+        shapes = [(config.width, config.width)]
+        if self.suffix_blocks:
+            shapes = [projection_shapes(config)[name] for name in self.targets]
         if self.rank:
             shapes = [(side, self.rank) for shape in shapes for side in shape]
         each = [orthogonalize_flops(*shape, _ITERATIONS) for shape in shapes]
-        return each * self.suffix_blocks
+        return each * max(1, self.suffix_blocks)
+
+    def check(self, lm: TransformerLM) -> None:
+        """An `InputError` where the model has not so many blocks, or none that is so wide."""
+        lm.check_suffix(self.suffix_blocks)
+        jax.eval_shape(replace(self, rule="sgd", pull=None).adapter().init, lm)
 
     def share(self, config: DecoderConfig, window: int) -> float:
         """What it adds to a forward pass over `window` tokens, as a share of that pass."""

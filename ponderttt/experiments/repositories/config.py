@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ponderttt.checks import Bounds, Count, Natural, Positive, Seed, check
+from ponderttt.errors import InputError
 from ponderttt.experiments.update_rules.config import RuleName
+from ponderttt.inner.update_rules import RULES
 from ponderttt.models.decoder.precision import Dtype
-from ponderttt.prepare.inputs import ModelName, SourceName
+from ponderttt.prepare.inputs import ModelName, SourceName, check_code
 from ponderttt.prepare.recipes import Recipe
 
 CONTRASTED = 3
@@ -18,6 +20,8 @@ SHARPNESS = (0.0, 8.0, 16.0, 32.0)
 """Of the continuous cache's weights over cosines; 0 counts every earlier token alike."""
 MIXING = (0.03, 0.1, 0.2, 0.3)
 """Weights of the continuous cache beside the model."""
+ONLINE = tuple(name for name, family in RULES.items() if not family.statistics)
+"""Rules that need nothing of other documents."""
 PLAIN_RATE = 0.1
 """Of normalised steps on the same weights, which stand beside the rule."""
 
@@ -46,7 +50,13 @@ class RepositoriesConfig:
 
     def __post_init__(self):
         check(self)
-        self.plain.adapter()
+        check_code(self.sources)
+        if self.recipe.gathers:
+            raise InputError(
+                f"rule {self.rule!r} needs statistics of training documents, which are not "
+                f"gathered here: expected one of {', '.join(ONLINE)}"
+            )
+        self.recipe.adapter()
 
     @property
     def recipe(self) -> Recipe:

@@ -33,6 +33,7 @@ def run(config: RepositoriesConfig) -> Result:
     """Read, compare; see `tables` for what comes back."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     window = window_of(lm.config, config.unit, config.window)
+    config.recipe.check(lm)
     load = partial(load_kinds, lm, size=Size.of(config.unit, config.units), seed=config.seed)
     training, _ = load(tuned_on(config.sources), split="train", count=TRAINING)
     test, records = load(config.sources, split="test", count=config.test_repositories)

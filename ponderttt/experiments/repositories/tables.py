@@ -86,21 +86,36 @@ def gains(table: pd.DataFrame, *, seed: int) -> dict[str, pd.DataFrame]:
 
 def paired(documents: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The difference of the gains of two conditions, over repositories read in both."""
-    wide = documents.pivot(index=["source", "repository"], columns="condition", values="gain")
-    last = documents.pivot(index=["source", "repository"], columns="condition", values="gain_last")
     rows = []
     for first, second in PAIRS:
-        if first not in wide or second not in wide:
-            continue
-        parts = [("whole", wide), ("last", last)]
-        for part, values in parts[: 1 if SHUFFLED in (first, second) else 2]:
-            gap = (values[first] - values[second]).dropna()
+        parts = (
+            {"whole": "gain"}
+            if SHUFFLED in (first, second)
+            else {"whole": "gain", "last": "gain_last"}
+        )
+        for part, column in parts.items():
+            gap = difference(documents, first, second, column)
+            if gap.empty:
+                continue
             interval = interval_by_source(gap, gap.index.get_level_values("source"), seed=seed)
             rows.append(
                 {"condition": first, "against": second, "part": part, "gain": interval.mean}
                 | interval._asdict()
             )
     return pd.DataFrame(rows).drop(columns="mean")
+
+
+def difference(documents: pd.DataFrame, first: str, second: str, column: str = "gain") -> pd.Series:
+    """How much more one condition gains, by source and repository: of those read in both.
+
+    A gain that is not finite stays: what diverged is not left out of a mean.
+    """
+    columns = documents.set_index(["source", "repository"]).groupby("condition")[column]
+    known = {name: values for name, values in columns if name in (first, second)}
+    if len(known) < 2:
+        return pd.Series(dtype=float)
+    both = known[first].index.intersection(known[second].index, sort=False)
+    return known[first][both] - known[second][both]
 
 
 def files(read: Losses) -> pd.DataFrame:
@@ -142,21 +157,23 @@ def kinds(read: Losses, *, seed: int) -> pd.DataFrame:
         gain = by_condition[BASE] - by_condition[CARRIED]
         for name in (HERE, BEFORE, NEVER):
             taken = (kind == name) & mask.ravel()
-            if taken.any():
-                rows.append(
-                    {
-                        "source": repository.source,
-                        "kind": name,
-                        "share": taken.sum() / mask.sum(),
-                        "loss": by_condition[BASE][taken].mean(),
-                        "gain": gain[taken].mean(),
-                        "of_all": gain[taken].sum() / mask.sum(),
-                    }
-                )
+            some = taken.any()
+            rows.append(
+                {
+                    "source": repository.source,
+                    "kind": name,
+                    "tokens": taken.sum(),
+                    "share": taken.sum() / mask.sum(),
+                    "loss": by_condition[BASE][taken].mean() if some else np.nan,
+                    "gain": gain[taken].mean() if some else np.nan,
+                    "of_all": gain[taken].sum() / mask.sum(),
+                }
+            )
     table = pd.DataFrame(rows)
     found = []
     for name, group in table.groupby("kind", sort=False):
-        interval = interval_by_source(group["gain"], group["source"], seed=seed)
+        held = group[group["tokens"] > 0]
+        interval = interval_by_source(held["gain"], held["source"], seed=seed)
         means = group.groupby("source")[["share", "loss", "of_all"]].mean().mean()
         found.append({"kind": name, "gain": interval.mean} | means.to_dict() | interval._asdict())
     return pd.DataFrame(found).drop(columns="mean")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from ponderttt.checks import Bounds, Count, Natural, Seed, check
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.precision import Dtype
-from ponderttt.prepare.inputs import ModelName, SourceName, check_split
+from ponderttt.prepare.inputs import ModelName, SourceName, check_code, check_split
 
 RuleName = Literal["sgd", "normalized", "rms", "rms_sum", "rms_sum_sqrt", "adamw", "newton_schulz"]
 PlanName = Literal["smoke", "quick", "whole"]
@@ -79,6 +79,7 @@ class UpdateRulesConfig:
     def __post_init__(self):
         check(self)
         check_split(self.sources)
+        check_code(self.sources)
         if self.unit % 4:
             raise InputError(f"unit is {self.unit}: expected a multiple of 4, for other cadences")
         for name, units in (("units", self.units), ("search_units", self.search.search_units)):

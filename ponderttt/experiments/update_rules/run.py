@@ -23,6 +23,7 @@ def run(config: UpdateRulesConfig) -> Result:
     """Try, choose, and read test repositories with what is shown; see `tables`."""
     lm = TransformerLM.from_pretrained(config.model, dtype=config.dtype)
     window = window_of(lm.config, config.longest, config.window)
+    lm.check_suffix(config.blocks)
     reader = RepositoryReader(lm, window, config.seed)
     load = partial(load_kinds, lm, seed=config.seed)
     code = tuple(source for source in config.sources if source not in PROSE)
@@ -37,8 +38,9 @@ def run(config: UpdateRulesConfig) -> Result:
     winner = search.run()
 
     shown = chosen(search, winner)
+    longest = max(recipe.cadence for recipe in shown.values())
     test, records = load(
-        config.sources, split="test", size=whole if winner.cadence > config.unit else size,
+        config.sources, split="test", size=whole if longest > config.unit else size,
         count=config.test_repositories,
     )  # fmt: skip
     read = read_test(search, test, shown)

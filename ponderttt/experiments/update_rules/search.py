@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from ponderttt.errors import InputError
 from ponderttt.evaluation.by_position import binned, by_document
 from ponderttt.experiments.update_rules.config import UpdateRulesConfig
 from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
+from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.policies import UniformPolicy
-from ponderttt.prepare.recipes import Recipe
+from ponderttt.prepare.recipes import LOW_RANK, Recipe
 from ponderttt.prepare.repositories import Repository
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
@@ -25,7 +27,7 @@ CENTRES = {
 """Rates at which MLP outputs of a few blocks learn; the grid is laid about them."""
 LAST_STATE = {"rms": 1e-3, "adamw": 1e-3, "sgd": 4.0, "normalized": 0.3}
 """The same for the map on the last state."""
-LOW_RANK = 3.0
+LOW_RANK_RATE = 3.0
 """Low-rank additions start with half of their factors at zero: their rates are so much larger."""
 FACTOR = 3.0
 
@@ -113,7 +115,12 @@ class Search:
             if np.isfinite(found[label])
             and self.recipes[label][1].share(lm.config, window) <= self.config.search.flops_budget
         ][: self.config.search.finalists]
-        assert within, "the rules' centres are gentle: one of them is finite and cheap"
+        if not within:
+            raise InputError(
+                "no recipe that was tried stayed finite and adds at most "
+                f"{self.config.search.flops_budget:.0%} to a forward pass: expected fewer blocks, "
+                "or more rules"
+            )
         for label in track(within, "validation", len(within)):
             self.trials.append(self.measure(self.recipes[label][1], self.validation, "validation"))
         return self.recipes[self.means("validation").idxmax()][1]
@@ -146,10 +153,12 @@ class Search:
         return found
 
     def _low_rank(self, best: Recipe) -> list[Recipe]:
+        shapes = projection_shapes(self.reader.lm.config)
+        most = min(min(shapes[name]) for name in LOW_RANK)
         return [
             replace(best, rank=rank, rate=rounded(rate))
-            for rank in self.config.search.ranks
-            for rate in (best.rate, LOW_RANK * best.rate)
+            for rank in dict.fromkeys(min(rank, most) for rank in self.config.search.ranks)
+            for rate in (best.rate, LOW_RANK_RATE * best.rate)
         ]
 
     def _cadences(self, best: Recipe) -> list[Recipe]:

@@ -1,5 +1,7 @@
 """Seconds of reading under a recipe beside those of the frozen base, all timed in turns."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,6 @@ import pandas as pd
 
 from ponderttt.environment.rollout import rollout
 from ponderttt.evaluation.timing import interleaved, seconds
-from ponderttt.inner.update_rules import NormalizedGradient
 from ponderttt.models.adapters.protocol import token_losses
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.policies import UniformPolicy
@@ -28,6 +29,9 @@ def timed(
     lm, window = reader.lm, reader.window
     losses = jax.jit(token_losses)
 
+    def alike(recipe: Recipe) -> Recipe:
+        return replace(recipe, rule="normalized", pull=None) if recipe.gathers else recipe
+
     def document_of(recipe: Recipe) -> Documents:
         tokens = repository.regroup(recipe.cadence).document.tokens[:, :units]
         return Documents(tokens, np.ones(tokens.shape, bool), repository.document.bos)  # type: ignore[arg-type]
@@ -37,9 +41,7 @@ def timed(
 
     takes = {}
     for name, recipe in shown.items():
-        document, adapter = document_of(recipe), recipe.adapter()
-        if recipe.gathers:
-            adapter = adapter.__class__(NormalizedGradient(jnp.asarray(recipe.rate)))
+        document, adapter = document_of(recipe), alike(recipe).adapter()
         hidden = jnp.asarray(
             hidden_states(lm, document, window=window, suffix_blocks=recipe.suffix_blocks)
         )

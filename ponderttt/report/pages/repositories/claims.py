@@ -1,7 +1,6 @@
 """What the repositories' page claims: the same sentences whatever came out."""
 
 import numpy as np
-import pandas as pd
 
 from ponderttt.experiments.repositories.conditions import (
     BASE,
@@ -15,6 +14,7 @@ from ponderttt.experiments.repositories.conditions import (
     RESET,
     SHUFFLED,
 )
+from ponderttt.experiments.repositories.tables import difference
 from ponderttt.prepare.repositories import PROSE
 from ponderttt.report.display.claims import (
     ABOVE_ZERO,
@@ -28,10 +28,12 @@ from ponderttt.result import Result
 
 def claims(result: Result) -> list[Claim]:
     """Whether a reader goes on gaining, over what, and what it is that it learns."""
-    wide = _wide(result, "gain")
-    thirds = {part: _wide(result, f"gain_{part}")[CARRIED] for part in ("first", "second", "last")}
+    documents = result.tables["documents"]
+    code = documents[~documents["source"].isin(PROSE)]
+    carried = code[code["condition"] == CARRIED].set_index(["source", "repository"])
+    thirds = {part: carried[f"gain_{part}"] for part in ("first", "second", "last")}
     found = [
-        ("Carried fast weights gain over the base at its full window.", wide[CARRIED]),
+        ("Carried fast weights gain over the base at its full window.", carried["gain"]),
         (
             "They gain more in the last third of a repository than in the second.",
             thirds["last"] - thirds["second"],
@@ -48,31 +50,20 @@ def claims(result: Result) -> list[Claim]:
         CACHE: "They gain more than the continuous cache.",
     }
     found += [
-        (sentence, wide[CARRIED] - wide[other])
+        (sentence, difference(code, CARRIED, other))
         for other, sentence in pairs.items()
-        if other in wide
+        if other in set(code["condition"])
     ]
-    found.append(("They gain beside the continuous cache too.", wide[BOTH] - wide[CACHE]))
-    halves = result.tables["halves"].pivot(
-        index=["source", "repository"], columns="before", values="gain"
-    )
+    found.append(("They gain beside the continuous cache too.", difference(code, BOTH, CACHE)))
+    halves = result.tables["halves"].rename(columns={"before": "condition"})
+    known = set(halves["condition"])
     for first, second, sentence in (
         (OWN, OTHER, "A repository's own first half helps its second more than another's does."),
         (OTHER, NOTHING, "Another repository's first half helps more than nothing does."),
     ):
-        if first in halves and second in halves:
-            found.append((sentence, halves[first] - halves[second]))
-    return [
-        Claim(sentence, ABOVE_ZERO, paired_gain(difference.dropna()))
-        for sentence, difference in found
-    ]
-
-
-def _wide(result: Result, column: str) -> pd.DataFrame:
-    """A column of the documents of code, by condition."""
-    documents = result.tables["documents"]
-    code = documents[~documents["source"].isin(PROSE)]
-    return code.pivot(index=["source", "repository"], columns="condition", values=column)
+        if first in known and second in known:
+            found.append((sentence, difference(halves, first, second)))
+    return [Claim(sentence, ABOVE_ZERO, paired_gain(gain)) for sentence, gain in found]
 
 
 def conclusions(result: Result) -> Markdown:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ponderttt.evaluation.by_position import BINS
 from ponderttt.report.display import renderer
-from ponderttt.report.pages.update_rules.names import tried
+from ponderttt.report.pages.update_rules.names import ranked, tried
 from ponderttt.result import Result
 
 GAIN = "gain over the full window (thousandths of a nat)"
@@ -50,7 +50,7 @@ def by_rate(result: Result) -> alt.FacetChart:
 def by_depth(result: Result) -> alt.LayerChart:
     """Gain of the best rule by how many of the last blocks learn, at the rates tried of each."""
     table = tried(result)
-    best = table[table["stage"].isin(["rule", "pull"])].sort_values("gain").iloc[-1]
+    best = ranked(table[table["stage"].isin(["rule", "pull"])]).iloc[0]
     kept = (table["stage"] == "depth") & (table["rule"] == best["rule"])
     data = _drawn(pd.concat([table[kept], best.to_frame().T.infer_objects()]))
     base = alt.Chart(data).encode(

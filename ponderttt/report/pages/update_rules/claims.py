@@ -93,7 +93,7 @@ def _growth(result: Result) -> Evidence:
 
 def _against(result: Result, other: str) -> Evidence:
     wide = _code(result).pivot(index=["source", "repository"], columns="shown", values="gain")
-    return paired_gain((wide["chosen"] - wide[other]).dropna())
+    return paired_gain(wide["chosen"] - wide[other])
 
 
 def conclusions(result: Result) -> Markdown:

@@ -25,6 +25,11 @@ def tried(result: Result, split: str = "train") -> pd.DataFrame:
     return table.assign(**{name: 1e3 * table[name] for name in ("gain", "low", "high")})
 
 
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """The recipes of `tried` from the best to the worst; one that diverged comes last."""
+    return table.sort_values("gain", ascending=False, na_position="last", kind="stable")
+
+
 def winner(result: Result) -> dict:
     """The recipe that was chosen."""
     recipes = result.tables["recipes"]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ponderttt.report.display import markdown
 from ponderttt.report.display.claims import millinats, signed_interval
-from ponderttt.report.pages.update_rules.names import shown, tried
+from ponderttt.report.pages.update_rules.names import ranked, shown, tried
 from ponderttt.result import Result
 
 STAGES = {
@@ -18,11 +18,11 @@ STAGES = {
 def variants(result: Result) -> markdown.Markdown:
     """The best of each stage after the first, beside the best of the first, in training."""
     table = tried(result)
-    first = table[table["stage"] == "rule"].sort_values("gain").iloc[-1]
+    first = ranked(table[table["stage"] == "rule"]).iloc[0]
     rows = [_variant("the best rule", first)]
     for stage, name in STAGES.items():
-        part = table[table["stage"] == stage]
-        rows += [_variant(name, row) for _, row in part.sort_values("gain").iloc[::-1].iterrows()]
+        part = ranked(table[table["stage"] == stage])
+        rows += [_variant(name, row) for _, row in part.iterrows()]
     return markdown.join(
         "**Variants of the best rule** on training repositories: gain over the full window in "
         "thousandths of a nat, with its 95 % interval by repository, and what the recipe adds to "
@@ -38,7 +38,7 @@ def _variant(name: str, row) -> list[str]:
 
 def finalists(result: Result) -> markdown.Markdown:
     """The recipes that were read on validation repositories, the winner first."""
-    table = tried(result, "validation").sort_values("gain", ascending=False)
+    table = ranked(tried(result, "validation"))
     rows = [
         [
             f"**{row['label']}**" if row["chosen"] else str(row["label"]),
