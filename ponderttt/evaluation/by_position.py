@@ -28,12 +28,16 @@ def binned(
 
 
 def by_document(bins: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Loss and gain a token of each document (`keys` tell them apart), whole and by thirds."""
+    """Loss and gain a token of each document (`keys` tell them apart), whole and by thirds.
+
+    NaN where a loss in it is not a number: no part of a document is left out.
+    """
     third = bins["bin"] * 3 // BINS
     parts = {"": bins, **{f"_{name}": bins[third == i] for i, name in enumerate(THIRDS)}}
     columns = {}
     for suffix, part in parts.items():
-        sums = part.groupby(keys, sort=False)[["tokens", "loss", "gain"]].sum()
+        grouped = part.groupby(keys, sort=False)[["tokens", "loss", "gain"]]
+        sums = grouped.agg(lambda values: values.sum(skipna=False))
         columns[f"gain{suffix}"] = sums["gain"] / sums["tokens"]
         if not suffix:
             columns |= {"tokens": sums["tokens"], "loss": sums["loss"] / sums["tokens"]}

@@ -1,11 +1,10 @@
 """Analytic FLOPs against the compiler's count of a small unrolled program."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from support.products import multiplied
 
 from ponderttt.environment.reading import score, score_with_slope
 from ponderttt.evaluation.flops import (
@@ -172,24 +171,6 @@ def test_step_flops_of_a_known_model():
     config = llama.smollm2_135m()
     assert adapter_flops(config).step == 4 * 576 * 49152 + 4 * 576**2
     assert 0.3 < adapter_flops(config).step / forward_flops(config, 512) < 0.4
-
-
-def products(jaxpr):
-    """FLOPs of the products in a jaxpr: a scan's body as often as it runs, a while's once."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += 2 * equation.outvars[0].aval.size * math.prod(left[i] for i in contracted)
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
-        total += times * sum(map(products, jax.core.jaxprs_in_params(equation.params)))
-    return total
-
-
-def multiplied(function, *arguments):
-    """FLOPs of the products that `function` asks for, those of dead code too."""
-    return products(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 BLOCKS = 2

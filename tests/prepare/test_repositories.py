@@ -1,14 +1,11 @@
 """Repositories cut, joined and shuffled: the same files, and states that are those of the parts."""
 
-import random
-
 import numpy as np
 import pytest
 from support.made_repository import made_repository
+from support.made_source import made_source, words
 
 from ponderttt.data import load_repositories, sources
-from ponderttt.data.clean import Text
-from ponderttt.data.sources import Source
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.hidden import hidden_states
 from ponderttt.models.decoder.lm import TransformerLM
@@ -168,19 +165,6 @@ def test_states_are_those_of_the_files_wherever_they_stand(lm, depth, window):
 
 
 # --- loading
-
-
-def made_source(texts: dict[str, str], **options) -> Source:
-    rows = [Text(text, path, "python") for path, text in texts.items()]
-    versions = {"texts": str(hash(tuple(texts.items())))}
-    return Source(lambda: rows, lambda: versions, "made here", min_characters=1, **options)
-
-
-def words(seed: str, size: int) -> str:
-    draw = random.Random(seed)
-    return "".join(f"some_value_{draw.randrange(10**9)} = compute_it()\n" for _ in range(size))[
-        :size
-    ]
 
 
 @pytest.fixture

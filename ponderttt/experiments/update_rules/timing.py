@@ -39,7 +39,7 @@ def timed(
     def forward(document: Documents):
         return losses(lm, hidden_states(lm, document, window=window), document.tokens)
 
-    takes = {}
+    takes, tokens = {}, {}
     for name, recipe in shown.items():
         document, adapter = document_of(recipe), alike(recipe).adapter()
         hidden = jnp.asarray(
@@ -52,6 +52,7 @@ def timed(
                 window=window, hidden=hidden,
             ).nll  # fmt: skip
 
+        tokens[name] = document.tokens.size
         takes[name, "forward"] = seconds(forward, document)
         takes[name, "still"] = seconds(reading, UniformPolicy("SKIP"))
         takes[name, "learning"] = seconds(reading, recipe.policy)
@@ -62,7 +63,7 @@ def timed(
                 "shown": name,
                 "label": recipe.label,
                 **{
-                    part: taken[name, part] / (units * recipe.cadence)
+                    part: taken[name, part] / tokens[name]
                     for part in ("forward", "still", "learning")
                 },
             }
