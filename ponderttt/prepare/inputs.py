@@ -32,17 +32,6 @@ def check_split(sources: tuple[str, ...]) -> None:
             )
 
 
-def check_code(sources: tuple[str, ...]) -> None:
-    """An `InputError` where all sources are articles: what is asked is asked of code."""
-    from ponderttt.prepare.repositories import PROSE
-
-    if all(source in PROSE for source in sources):
-        raise InputError(
-            f"sources holds {', '.join(sources)} alone, which are articles: expected one of code "
-            "too, such as packages"
-        )
-
-
 def _check_language(name: str) -> None:
     from ponderttt.data.language_files import check_language
 

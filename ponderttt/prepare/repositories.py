@@ -87,6 +87,15 @@ class Repository:
         return int(starts[np.argmin(np.abs(starts - self.document.tokens.shape[1] / 2))])
 
 
+def check_code(sources: Sequence[str]) -> None:
+    """An `InputError` where all sources are articles: what is asked is asked of code."""
+    if all(source in PROSE for source in sources):
+        raise InputError(
+            f"sources holds {', '.join(sources)} alone, which are articles: expected one of code "
+            "too, such as packages"
+        )
+
+
 def load_kinds(
     lm: TransformerLM,
     sources: Sequence[str],

@@ -8,8 +8,9 @@ from ponderttt.errors import InputError
 from ponderttt.experiments.update_rules.config import RuleName
 from ponderttt.inner.update_rules import RULES
 from ponderttt.models.decoder.precision import Dtype
-from ponderttt.prepare.inputs import ModelName, SourceName, check_code
+from ponderttt.prepare.inputs import ModelName, SourceName
 from ponderttt.prepare.recipes import Recipe
+from ponderttt.prepare.repositories import check_code
 
 CONTRASTED = 3
 """Test repositories of a source that are also read shuffled, after another one, and in a window of

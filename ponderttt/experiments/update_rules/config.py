@@ -6,7 +6,8 @@ from typing import Annotated, Literal, NamedTuple
 from ponderttt.checks import Bounds, Count, Natural, Seed, check
 from ponderttt.errors import InputError
 from ponderttt.models.decoder.precision import Dtype
-from ponderttt.prepare.inputs import ModelName, SourceName, check_code, check_split
+from ponderttt.prepare.inputs import ModelName, SourceName, check_split
+from ponderttt.prepare.repositories import check_code
 
 RuleName = Literal["sgd", "normalized", "rms", "rms_sum", "rms_sum_sqrt", "adamw", "newton_schulz"]
 PlanName = Literal["smoke", "quick", "whole"]

@@ -1,6 +1,7 @@
 """The page of the update rules in charts; titles ask the question, intervals are drawn."""
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from ponderttt.evaluation.by_position import BINS
@@ -164,9 +165,10 @@ def _points(base: alt.Chart, colour: str) -> alt.LayerChart:
 
 def _drawn(table: pd.DataFrame) -> pd.DataFrame:
     """With the height at which each recipe is drawn; what is not finite lies below everything."""
-    gain = table["gain"].astype(float).fillna(-1e9)
+    known = table["gain"].astype(float)
+    gain = known.fillna(-np.inf)
     return table.assign(
-        gain=gain.round(2),
+        gain=known.round(2),
         drawn=gain.clip(lower=FLOOR).round(2),
         below=gain < FLOOR,
         floor=FLOOR,
