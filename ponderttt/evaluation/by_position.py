@@ -37,11 +37,15 @@ def by_document(bins: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     columns = {}
     for suffix, part in parts.items():
         grouped = part.groupby(keys, sort=False)[["tokens", "loss", "gain"]]
-        sums = grouped.agg(lambda values: values.sum(skipna=False))
+        sums = grouped.agg(_sum)
         columns[f"gain{suffix}"] = sums["gain"] / sums["tokens"]
         if not suffix:
             columns |= {"tokens": sums["tokens"], "loss": sums["loss"] / sums["tokens"]}
     return pd.DataFrame(columns).reset_index()
+
+
+def _sum(values: pd.Series):
+    return values.sum(skipna=False)
 
 
 THIRDS = ("first", "second", "last")

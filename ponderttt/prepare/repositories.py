@@ -137,15 +137,15 @@ def shuffled(repository: Repository, seed: int) -> tuple[Repository, np.ndarray]
     What is drawn depends on the repository's name and the number of its files alone.
     """
     document, spans = repository.document, repository.files
-    begins = np.flatnonzero(np.asarray(document.starts[0]))
+    begins = np.flatnonzero(np.asarray(document.starts)[0])
     if begins.tolist() != [span.first_unit for span in spans]:
         raise InputError(f"{repository.title} holds files that it does not name: shuffle it first")
     last = int(np.flatnonzero(np.asarray(document.mask[0]).any(axis=-1))[-1]) + 1
     ends, units = [*begins[1:].tolist(), last], document.tokens.shape[1]
     name = xxhash.xxh64_intdigest(repository.name.encode())
     drawn = np.random.default_rng([seed, name]).permutation(len(spans))
-    order = [np.arange(begins[i], ends[i]) for i in drawn]
-    order = np.concatenate([*order, np.arange(last, units)])
+    parts = [np.arange(begins[i], ends[i]) for i in drawn]
+    order = np.concatenate([*parts, np.arange(last, units)])
     placed, at = [], 0
     for i in drawn.tolist():
         placed.append(spans[i]._replace(first_unit=at))

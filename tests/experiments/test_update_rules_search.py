@@ -64,6 +64,21 @@ def test_the_best_in_training_need_not_win(lm, plan):
     assert len(rates) == 3 and winner.rate == min(rates) < max(rates)
 
 
+@pytest.mark.parametrize("finalists", [1, 2, 3, 4, 99])
+def test_the_last_finalist_is_gentler_than_the_best(lm, plan, finalists):
+    plan(finalists=finalists)
+    search = made_search(lm, lambda recipe, split: 1.0)
+    rates = [("rms", 9e-3), ("rms", 8e-3), ("rms", 7e-3), ("sgd", 1e-3), ("rms", 2e-3)]
+    made = [Recipe(rule, rate, 0, 16) for rule, rate in rates]
+    search.measure = lambda recipe, *_: pd.DataFrame(
+        {"source": ["go"], "gain": [-made.index(recipe)], "label": recipe.label, "split": "train"}
+    )
+    search.try_all("rule", made)
+    found = [search.recipes[label][1] for label in search.finalists()]
+    places = {1: [0], 2: [0, 4], 3: [0, 1, 4], 4: [0, 1, 2, 4], 99: range(5)}
+    assert found == [made[i] for i in places[finalists]]
+
+
 def test_a_recipe_beyond_the_budget_is_never_read_on_validation(lm, plan):
     plan(flops_budget=0.5)
     search = made_search(lm, lambda recipe, split: float(recipe.suffix_blocks))

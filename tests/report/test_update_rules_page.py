@@ -73,14 +73,14 @@ def made(
                 )
                 diverged.append(5 if gone else -1)
     bins = pd.concat(rows, ignore_index=True)
-    trials = []
+    trials = list[dict]()
     for place, label in enumerate(search.recipes):
         rule = search.recipes[label][1].rule
         gain = np.nan if rule in lost else (0.05 if rule == "rms" else 0.02) - 1e-4 * place
         splits = ("train", "validation") if label in (winner.label, BEST.label) else ("train",)
         trials += [
             {"source": source, "repository": f"t{i}", "label": label, "gain": gain + 1e-3 * i,
-             "split": split}
+             "split": split, "diverged": 3 if rule in lost else -1}
             for source in sources for i in range(2) for split in splits if source != "wikipedia"
         ]  # fmt: skip
     seconds = [
@@ -90,6 +90,7 @@ def made(
     ]  # fmt: skip
     found = {
         "recipes": tables.recipes(search, shown, winner),
+        "trials": pd.DataFrame(trials),
         "search": tables.searched(pd.DataFrame(trials), seed=0),
         "bins": bins,
         **tables.tested(bins, diverged, seed=0),
@@ -138,7 +139,7 @@ def test_the_page_works_whatever_came_out(search, options):
         assert_draws(draw(result))
     for show in TABLES:
         assert len(show(result).splitlines()) >= 5
-    assert page.conclusions(result) and page.check(result)
+    assert page.conclusions(result) and page.check(result) and page.diverged(result)
 
 
 def test_every_rule_is_drawn_at_its_rates(result):
@@ -198,6 +199,14 @@ def test_variants_are_ordered_within_their_stage(search):
     assert len(found) == 8
     pulled = [float(row[2].partition("<br>")[0]) for row in found if row[0].startswith("pulled")]
     assert pulled == sorted(pulled, reverse=True)
+
+
+def test_what_diverged_is_named_with_its_unit(search, result):
+    found = rows_of(page.diverged(made(search, lost=("sgd",))))
+    lost = [label for label in search.recipes if label.startswith("sgd")]
+    assert len(found) == 3 * 2 * 2 and {row[0] for row in found} == set(lost)
+    assert {row[2] for row in found} == {"4"}  # of those counted from 1
+    assert page.diverged(result).startswith("No recipe diverged")
 
 
 def test_what_is_not_finite_is_said_so(search):

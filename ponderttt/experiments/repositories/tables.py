@@ -171,11 +171,13 @@ def kinds(read: Losses, *, seed: int) -> pd.DataFrame:
             )
     table = pd.DataFrame(rows)
     found = []
-    for name, group in table.groupby("kind", sort=False):
+    for of_kind, group in table.groupby("kind", sort=False):
         held = group[group["tokens"] > 0]
         interval = interval_by_source(held["gain"], held["source"], seed=seed)
         means = group.groupby("source")[["share", "loss", "of_all"]].mean().mean()
-        found.append({"kind": name, "gain": interval.mean} | means.to_dict() | interval._asdict())
+        found.append(
+            {"kind": of_kind, "gain": interval.mean} | means.to_dict() | interval._asdict()
+        )
     return pd.DataFrame(found).drop(columns="mean")
 
 
@@ -186,7 +188,7 @@ def _seen(repository: Repository, vocabulary: int) -> np.ndarray:
     pair += np.asarray(document.tokens[0]).ravel()
     unit = document.tokens.shape[-1]
     begins = np.zeros(len(pair), int)
-    begins[::unit] = np.asarray(document.starts[0])
+    begins[::unit] = np.asarray(document.starts)[0]
     file = np.cumsum(begins)
     frame = pd.DataFrame({"pair": pair, "file": file})
     frame = frame[np.asarray(document.mask[0]).ravel()]

@@ -78,7 +78,7 @@ def stability(documents: pd.DataFrame) -> pd.DataFrame:
     """One row per recipe: how many repositories lose, the most that one loses, and diverged."""
     rows = []
     for shown, group in documents.groupby("shown", sort=False):
-        worst = group.loc[group["gain"].fillna(-np.inf).idxmin()]
+        worst = group.sort_values("gain", na_position="first").iloc[0]
         rows.append(
             {
                 "shown": shown,

@@ -12,6 +12,7 @@ from ponderttt.report.pages.update_rules.claims import check as check
 from ponderttt.report.pages.update_rules.claims import claims as claims
 from ponderttt.report.pages.update_rules.claims import conclusions as conclusions
 from ponderttt.report.pages.update_rules.tables import costs as costs
+from ponderttt.report.pages.update_rules.tables import diverged as diverged
 from ponderttt.report.pages.update_rules.tables import finalists as finalists
 from ponderttt.report.pages.update_rules.tables import gains as gains
 from ponderttt.report.pages.update_rules.tables import stability as stability

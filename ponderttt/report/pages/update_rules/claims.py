@@ -1,7 +1,5 @@
 """What the page of the update rules claims: the same sentences whatever came out."""
 
-import numpy as np
-
 from ponderttt.prepare.repositories import PROSE
 from ponderttt.report.display.claims import (
     ABOVE_ZERO,
@@ -65,7 +63,7 @@ def _at_least(row: dict, column: str, least: float) -> Claim:
 def _limits(result: Result) -> list[Claim]:
     table = result.tables["gains"]
     of_source = table[(table["shown"] == "chosen") & (table["source"] != "all")]
-    worst = of_source.loc[of_source["gain"].fillna(-np.inf).idxmin()]
+    worst = of_source.sort_values("gain", na_position="first").iloc[0]
     nothing = float("nan")
     return [
         Claim(

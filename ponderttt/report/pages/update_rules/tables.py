@@ -36,6 +36,23 @@ def _variant(name: str, row) -> list[str]:
     return [name, str(row["label"]), gain.replace(" [", "<br>["), f"{row['share']:.0%}"]
 
 
+def diverged(result: Result) -> markdown.Markdown:
+    """The recipes under which a loss was not finite any more: where, and at which unit."""
+    trials = result.tables["trials"]
+    lost = trials[trials["diverged"] >= 0]
+    if lost.empty:
+        return markdown.Markdown("No recipe diverged: every loss that was read is finite.\n")
+    rows = [
+        [row["label"], f"{row['source']}: {row['repository']}", str(row["diverged"] + 1)]
+        for row in lost.to_dict("records")
+    ]
+    return markdown.join(
+        "**Recipes that diverged**: the first unit whose loss was not finite; what was read until "
+        "then is kept in the record.",
+        markdown.table(("recipe", "repository", "unit"), rows, left=2),
+    )
+
+
 def finalists(result: Result) -> markdown.Markdown:
     """The recipes that were read on validation repositories, the winner first."""
     table = ranked(tried(result, "validation"))
