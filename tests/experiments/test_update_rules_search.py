@@ -96,12 +96,13 @@ def test_what_is_not_finite_never_wins_and_no_stage_builds_on_it(lm, plan, lost)
     assert set(built) == {"rms"}
 
 
-def test_a_loss_on_one_repository_is_enough(lm, plan):
+@pytest.mark.parametrize("sources", [["go", "packages"], ["go", "go"]])
+def test_a_loss_on_one_repository_is_enough(lm, plan, sources):
     search = made_search(lm, lambda recipe, split: 1.0)
     best = Recipe("normalized", 0.1, 1, 16)
     search.try_all("rule", [best, Recipe("rms", 1e-3, 1, 16)])
     trial = search.trials[0]
-    search.trials[0] = trial.assign(gain=[5.0, np.nan])
+    search.trials[0] = trial.assign(gain=[5.0, np.nan], source=sources)
     assert search.best_of(lambda recipe: True).rule == "rms"
     assert search.means("train")[best.label] == -np.inf
 
