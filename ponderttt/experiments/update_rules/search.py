@@ -22,10 +22,10 @@ from ponderttt.progress import track
 
 CENTRES = {
     "sgd": 0.1, "normalized": 0.1, "rms": 3e-4, "rms_sum": 1e-4, "rms_sum_sqrt": 3e-3,
-    "adamw": 3e-4, "newton_schulz": 1e-3,
+    "adamw": 3e-4, "newton_schulz": 1e-2,
 }  # fmt: skip
 """Rates at which MLP outputs of a few blocks learn; the grid is laid about them."""
-LAST_STATE = {"rms": 1e-3, "adamw": 1e-3, "sgd": 4.0, "normalized": 0.3}
+LAST_STATE = {"rms": 3e-3, "adamw": 3e-3, "sgd": 4.0, "normalized": 0.3}
 """The same for the map on the last state."""
 LOW_RANK_RATE = 3.0
 """Low-rank additions start with half of their factors at zero: their rates are so much larger."""
