@@ -87,7 +87,7 @@ def open_text(
     resets = jnp.asarray(documents.places == 0) if reset == "file" else None
     held, first = (documents.tokens, documents.mask, hidden), 0
     if units is not None:
-        held, first = tuple(x[:, units.start : units.stop] for x in held), units.start
+        held, first = tuple(x[:, units.start : units.stop] for x in held), units.start  # type: ignore[assignment]
     tokens, mask, hidden = held
     begins = jnp.asarray(np.full(len(places), first, np.int32))
     return Text(tokens, mask, jnp.asarray(hidden), jnp.asarray(places), resets, begins), window

@@ -74,13 +74,10 @@ def run(config: UpdateRulesConfig) -> Result:
 
 
 def chosen(search: Search, winner: Recipe) -> dict[str, Recipe]:
-    """What is read on test repositories, by name: the winner, and the best plain step."""
-    shown = {"chosen": winner}
-    if any(recipe.rule == "normalized" for _, recipe in search.recipes.values()):
-        plain = search.best_of(lambda recipe: recipe.rule == "normalized")
-        if plain != winner:
-            shown["normalized"] = plain
-    return shown
+    """What test repositories are read with, by name: the winner, the best affordable plain step."""
+    found = [search.recipes[label][1] for label in search.affordable()]
+    plain = next((recipe for recipe in found if recipe.rule == "normalized"), winner)
+    return {"chosen": winner} | ({"normalized": plain} if plain != winner else {})
 
 
 def read_test(

@@ -112,20 +112,24 @@ class Search:
             self.trials.append(self.measure(self.recipes[label][1], self.validation, "validation"))
         return self.recipes[str(self.means("validation").idxmax())][1]
 
+    def affordable(self) -> list[str]:
+        """The recipes within the FLOP budget that stayed finite in training, the best first."""
+        lm, window = self.reader.lm, self.reader.window.tokens
+        found = self.means("train").sort_values(ascending=False)
+        return [
+            label
+            for label in found.index
+            if np.isfinite(found[label])
+            and self.recipes[label][1].share(lm.config, window) <= self.config.search.flops_budget
+        ]
+
     def finalists(self) -> list[str]:
         """The best recipes within the FLOP budget, and a gentler one.
 
         Test repositories are longer than those of the search, and a rate may be safe for a short
         text only: the last place goes to the best with less than half the first one's rate.
         """
-        lm, window, plan = self.reader.lm, self.reader.window.tokens, self.config.search
-        found = self.means("train").sort_values(ascending=False)
-        within = [
-            label
-            for label in found.index
-            if np.isfinite(found[label])
-            and self.recipes[label][1].share(lm.config, window) <= plan.flops_budget
-        ]
+        plan, within = self.config.search, self.affordable()
         if not within:
             raise InputError(
                 "no recipe that was tried stayed finite and adds at most "
