@@ -21,7 +21,7 @@ from ponderttt.types import Documents
 def timed(
     reader: RepositoryReader, repository: Repository, shown: dict[str, Recipe], units: int
 ) -> pd.DataFrame:
-    """One row per recipe: seconds a token of a step, of SKIP, and of the base's forward.
+    """One row per recipe: seconds a token with its steps, without, and of the base's forward.
 
     Of one file of `units` units, read with `switch`. A rule that gathers is timed as the
     normalised one: what it does with a gradient takes no time beside the gradient.
@@ -39,7 +39,9 @@ def timed(
     def forward(document: Documents):
         return losses(lm, hidden_states(lm, document, window=window), document.tokens)
 
-    takes, tokens = {}, {}
+    whole = document_of(next(iter(shown.values())))
+    takes: dict = {"forward": seconds(forward, whole)}
+    tokens = {}
     for name, recipe in shown.items():
         document, adapter = document_of(recipe), alike(recipe).adapter()
         hidden = jnp.asarray(
@@ -53,7 +55,6 @@ def timed(
             ).nll  # fmt: skip
 
         tokens[name] = document.tokens.size
-        takes[name, "forward"] = seconds(forward, document)
         takes[name, "still"] = seconds(reading, UniformPolicy("SKIP"))
         takes[name, "learning"] = seconds(reading, recipe.policy)
     taken = interleaved(takes, repeats=3)
@@ -62,10 +63,8 @@ def timed(
             {
                 "shown": name,
                 "label": recipe.label,
-                **{
-                    part: taken[name, part] / tokens[name]
-                    for part in ("forward", "still", "learning")
-                },
+                "forward": taken["forward"] / whole.tokens.size,
+                **{part: taken[name, part] / tokens[name] for part in ("still", "learning")},
             }
             for name, recipe in shown.items()
         ]
