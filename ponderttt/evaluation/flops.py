@@ -32,7 +32,12 @@ def forward_flops(config: DecoderConfig, window: int) -> float:
 
 
 def block_flops(config: DecoderConfig, window: int) -> float:
-    """FLOPs a token of one block: its projections, its MLP, and attention over `window` tokens."""
+    """FLOPs a token of one block: its projections, its MLP, and attention over `window` tokens.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> block_flops(llama.tiny(), 64) - block_flops(llama.tiny(), 32)
+    4096
+    """
     shapes = projection_shapes(config)
     products = [shapes[name] for name in ("qkv", "attention_out", "mlp_in", "mlp_out")]
     projections = sum(2 * rows * columns for rows, columns in products)
@@ -40,7 +45,12 @@ def block_flops(config: DecoderConfig, window: int) -> float:
 
 
 def attention_flops(config: DecoderConfig, window: int) -> float:
-    """FLOPs a token of one block's two attention products over `window` tokens."""
+    """FLOPs a token of one block's two attention products over `window` tokens.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> attention_flops(llama.tiny(), 32)
+    4096
+    """
     return 4 * window * config.heads * config.head_dim
 
 
@@ -127,7 +137,13 @@ def suffix_flops(
 
 
 def again_flops(config: DecoderConfig, window: int, blocks: int) -> float:
-    """FLOPs a token of reading a unit again through the last blocks and the head."""
+    """FLOPs a token of reading a unit again through the last blocks and the head.
+
+    >>> from ponderttt.models.decoder.families import llama
+    >>> config = llama.tiny()
+    >>> again_flops(config, 32, 1) == block_flops(config, 32) + head_flops(config)
+    True
+    """
     return blocks * block_flops(config, window) + head_flops(config)
 
 
