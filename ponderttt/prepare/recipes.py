@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ponderttt.evaluation.flops import (
     AdapterFlops,
@@ -14,7 +15,7 @@ from ponderttt.evaluation.flops import (
     orthogonalize_flops,
     suffix_flops,
 )
-from ponderttt.inner.update_rules import RULES, make_rule
+from ponderttt.inner.update_rules import RULES, SGD, make_rule
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.lm import TransformerLM
@@ -26,6 +27,11 @@ ALPHA = 128.0
 LOW_RANK = ("q", "k", "v", "attention_out", "mlp_in", "mlp_out")
 """What low-rank additions are made to; those of full rank to the MLP's output alone."""
 _ITERATIONS = 5
+
+
+def still(suffix_blocks: int) -> NextToken:
+    """What reads as the frozen base does: additions to the last blocks that stay at zero."""
+    return NextToken(SGD(jnp.zeros(())), suffix_blocks=suffix_blocks)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ponderttt.environment.reading import Reset
 from ponderttt.experiments.repositories.config import MIXING, SHARPNESS, RepositoriesConfig
-from ponderttt.inner.update_rules import SGD
-from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.window import window_of
 from ponderttt.policies import UniformPolicy
 from ponderttt.prepare.neural_cache import cache_losses
-from ponderttt.prepare.recipes import Recipe
+from ponderttt.prepare.recipes import Recipe, still
 from ponderttt.prepare.repositories import Repository, joined, shuffled
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
@@ -42,12 +39,7 @@ class Conditions:
 
     def base(self, repository: Repository) -> Float[np.ndarray, "N U"]:
         """Losses of the frozen base at the window: no addition moves from zero."""
-        return self._read(repository, self.still, UniformPolicy("SKIP"))
-
-    @property
-    def still(self) -> NextToken:
-        """The recipe's adapter, which never moves."""
-        return NextToken(SGD(jnp.zeros(())), suffix_blocks=self.config.blocks)
+        return self._read(repository, still(self.config.blocks), UniformPolicy("SKIP"))
 
     def learned(
         self, repository: Repository, recipe: Recipe | None = None, *, reset: Reset = "repository"
@@ -58,8 +50,7 @@ class Conditions:
 
     def cache(self, repository: Repository) -> Float[np.ndarray, "sharpness N U"]:
         """Losses of the continuous cache alone, at each sharpness."""
-        config = self.config
-        return cache_losses(self.reader, repository.document, config.blocks, SHARPNESS)
+        return cache_losses(self.reader, repository.document, self.config.blocks, SHARPNESS)
 
     def shuffled(self, repository: Repository) -> Float[np.ndarray, "N U"]:
         """Losses under the recipe where files come in another order, put back in place."""

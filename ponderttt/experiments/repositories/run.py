@@ -46,7 +46,6 @@ def run(config: RepositoriesConfig) -> Result:
     }
     read = tables.Losses(test, by_condition, lm.config.vocab_size)
     bins = tables.bins(read)
-    tokens = read.tokens_read
     return Result(
         name="repositories",
         config=dataclasses.asdict(config),
@@ -65,7 +64,7 @@ def run(config: RepositoriesConfig) -> Result:
             "share": config.recipe.share(lm.config, window.tokens),
             "window": window.tokens,
             "repositories": len(test),
-            "tokens": tokens,
+            "tokens": read.tokens_read,
             "sharpness": mixture.sharpness,
             "mixing": mixture.share,
             "model": lm.name,
@@ -112,14 +111,11 @@ def halves(
         mask = np.asarray(repository.document.mask[0])[middle:]
         base_shape = repository.document.mask.shape[1:]
         base = by_condition[repository.title][BASE].reshape(base_shape)[middle:]
-        befores = {OWN: None, OTHER: other, NOTHING: None}
-        for before, read in befores.items():
-            if before == OTHER and other is repository:
-                continue
-            if before == OWN:
-                losses = by_condition[repository.title][CARRIED].reshape(base_shape)[middle:]
-            else:
-                losses = conditions.second_half(repository, read)
+        found = {OWN: by_condition[repository.title][CARRIED].reshape(base_shape)[middle:]}
+        if other is not repository:
+            found[OTHER] = conditions.second_half(repository, other)
+        found[NOTHING] = conditions.second_half(repository, None)
+        for before, losses in found.items():
             gain = float((base - losses)[mask].mean())
             rows.append(
                 {

@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from ponderttt.errors import InputError
 from ponderttt.evaluation.by_position import binned, by_document
 from ponderttt.experiments.update_rules.config import UpdateRulesConfig
-from ponderttt.inner.update_rules import SGD
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.policies import UniformPolicy
-from ponderttt.prepare.recipes import LOW_RANK, Recipe
+from ponderttt.prepare.recipes import LOW_RANK, Recipe, still
 from ponderttt.prepare.repositories import Repository
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
@@ -210,8 +208,9 @@ def read_bins(
     document = repository.regroup(recipe.cadence).document
     states = own.reshape(*document.tokens.shape, -1)
     found = reader.read(document, adapter, recipe.policy, states=states)
-    still = NextToken(SGD(jnp.zeros(())), suffix_blocks=recipe.suffix_blocks)
-    base = reader.read(repository.document, still, UniformPolicy("SKIP"), states=own)
+    base = reader.read(
+        repository.document, still(recipe.suffix_blocks), UniformPolicy("SKIP"), states=own
+    )
     lost = np.flatnonzero(~np.isfinite(found["nll"]))
     bins = binned(found["token_nll"].ravel(), base["token_nll"].ravel(), found["mask"].ravel())
     return (

@@ -3,7 +3,6 @@
 import altair as alt
 import pandas as pd
 
-from ponderttt.evaluation.by_position import BINS
 from ponderttt.evaluation.statistics import interval_by_source
 from ponderttt.experiments.repositories.conditions import (
     BASE,
@@ -20,6 +19,7 @@ from ponderttt.experiments.repositories.conditions import (
 from ponderttt.prepare.repositories import PROSE
 from ponderttt.report.display import renderer
 from ponderttt.report.display.explorer import document_explorer
+from ponderttt.report.display.position import drawn_by_position
 from ponderttt.result import Result
 
 GAIN = "gain over the full window (thousandths of a nat)"
@@ -35,12 +35,7 @@ TREE_FILES = 24
 def by_position(result: Result) -> alt.LayerChart:
     """Gain by how much of the repository has been read, under each condition."""
     table = result.tables["positions"]
-    table = table[~table["condition"].isin(LEFT_OUT)]
-    read = int(result.config["units"]) * int(result.config["unit"]) / BINS / 1000
-    data = table.assign(
-        read=((table["bin"] + 0.5) * read).round(3),
-        **{name: (1e3 * table[name]).round(3) for name in ("gain", "low", "high")},
-    )
+    data = drawn_by_position(table[~table["condition"].isin(LEFT_OUT)], result)
     base = alt.Chart(data).encode(
         x=alt.X("read:Q", title="read of the repository (thousands of tokens)"),
         color=_colour([condition for condition in COLOURS if condition in set(data["condition"])]),

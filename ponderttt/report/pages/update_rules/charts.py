@@ -4,8 +4,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation.by_position import BINS
 from ponderttt.report.display import renderer
+from ponderttt.report.display.position import drawn_by_position
 from ponderttt.report.pages.update_rules.names import ranked, tried
 from ponderttt.result import Result
 
@@ -115,12 +115,7 @@ def by_cost(result: Result) -> alt.LayerChart:
 
 def by_position(result: Result) -> alt.LayerChart:
     """Gain on test repositories by how much of the repository has been read."""
-    table = result.tables["positions"]
-    read = int(result.config["units"]) * int(result.config["unit"]) / BINS / 1000
-    data = table.assign(
-        read=((table["bin"] + 0.5) * read).round(3),
-        **{name: (1e3 * table[name]).round(3) for name in ("gain", "low", "high")},
-    )
+    data = drawn_by_position(result.tables["positions"], result)
     names = list(dict.fromkeys(data["shown"]))
     base = alt.Chart(data).encode(
         x=alt.X("read:Q", title="read of the repository (thousands of tokens)"),

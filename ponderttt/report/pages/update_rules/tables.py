@@ -32,8 +32,13 @@ def variants(result: Result) -> markdown.Markdown:
 
 
 def _variant(name: str, row) -> list[str]:
-    gain = signed_interval(row["gain"], row["low"], row["high"], digits=1)
-    return [name, str(row["label"]), gain.replace(" [", "<br>["), f"{row['share']:.0%}"]
+    return [name, str(row["label"]), _gain(row), f"{row['share']:.0%}"]
+
+
+def _gain(row) -> str:
+    """The gain of a row of `tried`, which are thousandths already, its interval below it."""
+    said = signed_interval(row["gain"], row["low"], row["high"], digits=1)
+    return said.replace(" [", "<br>[")
 
 
 def diverged(result: Result) -> markdown.Markdown:
@@ -59,7 +64,7 @@ def finalists(result: Result) -> markdown.Markdown:
     rows = [
         [
             f"**{row['label']}**" if row["chosen"] else str(row["label"]),
-            signed_interval(row["gain"], row["low"], row["high"], digits=1).replace(" [", "<br>["),
+            _gain(row),
             f"{row['share']:.0%}",
         ]
         for row in table.to_dict("records")
