@@ -26,7 +26,10 @@ ALPHA = 128.0
 """Of low-rank additions: they are scaled by `ALPHA / rank`."""
 LOW_RANK = ("q", "k", "v", "attention_out", "mlp_in", "mlp_out")
 """What low-rank additions are made to; those of full rank to the MLP's output alone."""
-_ITERATIONS = 5
+ITERATIONS = {
+    "newton_schulz": 5, "newton_schulz_1": 1, "newton_schulz_2": 2, "newton_schulz_3": 3,
+}  # fmt: skip
+"""Of Newton-Schulz steps by name: fewer are cheaper, and leave small directions smaller."""
 
 
 def still(suffix_blocks: int) -> NextToken:
@@ -63,7 +66,10 @@ class Recipe:
         given: dict[str, Any] = {"statistics": statistics} if self.gathers else {}
         if self.pull is not None:
             given["pull"] = self.pull
-        rule = make_rule(self.rule, self.rate, **given)
+        name = self.rule
+        if name in ITERATIONS:
+            name, given["iterations"] = "newton_schulz", ITERATIONS[name]
+        rule = make_rule(name, self.rate, **given)
         low_rank = self.rank is not None and self.suffix_blocks > 0
         return NextToken(
             rule, suffix_blocks=self.suffix_blocks, rank=self.rank, targets=self.targets,
@@ -107,14 +113,14 @@ class Recipe:
 
     def _orthogonalized(self, config: DecoderConfig) -> list[float]:
         """FLOPs a step of the matrices that Newton-Schulz makes orthogonal."""
-        if self.rule != "newton_schulz":
+        if self.rule not in ITERATIONS:
             return []
         shapes = [(config.width, config.width)]
         if self.suffix_blocks:
             shapes = [projection_shapes(config)[name] for name in self.targets]
         if self.rank:
             shapes = [(side, self.rank) for shape in shapes for side in shape]
-        each = [orthogonalize_flops(*shape, _ITERATIONS) for shape in shapes]
+        each = [orthogonalize_flops(*shape, ITERATIONS[self.rule]) for shape in shapes]
         return each * max(1, self.suffix_blocks)
 
     def check(self, lm: TransformerLM) -> None:

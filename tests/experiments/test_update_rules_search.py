@@ -207,3 +207,20 @@ def test_what_the_model_or_the_sources_have_not_is_said_before_anything_is_read(
     monkeypatch.setattr(RepositoryReader, "states", lambda *_: pytest.fail("it reads"))
     with pytest.raises(InputError, match=said):
         update_rules.run(UpdateRulesConfig(**{**CONFIG, **options}))
+
+
+def test_cheaper_iterations_buy_more_blocks(lm, plan):
+    """At the depth of the best and as deep as the budget allows; what follows is affordable."""
+    wide = Recipe("newton_schulz_1", 0.1, 2, 16).share(lm.config, 64)
+    plan(flops_budget=wide, iterations=("newton_schulz_1", "newton_schulz_3"))
+    search = made_search(
+        lm, lambda recipe, split: float(recipe.suffix_blocks), rules=("newton_schulz",)
+    )
+    winner = search.run()
+    tried = [recipe for stage, recipe in search.recipes.values() if stage == "iterations"]
+    assert {(r.rule, r.suffix_blocks) for r in tried} == {
+        ("newton_schulz_1", 1), ("newton_schulz_1", 2), ("newton_schulz_3", 1),
+    }  # fmt: skip
+    after = [r for stage, r in search.recipes.values() if stage == "steps"]
+    assert {(r.rule, r.suffix_blocks) for r in after} == {("newton_schulz_1", 2)}
+    assert winner.suffix_blocks == 2 and winner.share(lm.config, 64) <= wide

@@ -26,7 +26,7 @@ from ponderttt.models.attention import rotary_angles
 from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
-from ponderttt.prepare.recipes import ALPHA, LOW_RANK, Recipe
+from ponderttt.prepare.recipes import ALPHA, ITERATIONS, LOW_RANK, Recipe
 
 LAST = Recipe("normalized", 0.1, 0, 64)
 BLOCK = Recipe("normalized", 0.1, 1, 64)
@@ -196,11 +196,13 @@ def test_flops_are_the_products_that_are_asked_for(lm, kind):
 @pytest.mark.parametrize(
     "recipe", [LAST, replace(LAST, rank=4), BLOCK, replace(BLOCK, suffix_blocks=2), LOW]
 )
-def test_orthogonal_steps_cost_their_matrices_once_a_step(lm, recipe):
-    config, muon = lm.config, replace(recipe, rule="newton_schulz")
+@pytest.mark.parametrize("name", ITERATIONS)
+def test_orthogonal_steps_cost_their_matrices_once_a_step(lm, recipe, name):
+    config, muon = lm.config, replace(recipe, rule=name)
     fast = muon.adapter().init(lm)
     gradients = jax.tree.map(jnp.ones_like, fast)
-    rule = NewtonSchulz(jnp.asarray(0.1))
+    rule = muon.adapter().rule
+    assert isinstance(rule, NewtonSchulz) and rule.iterations == ITERATIONS[name]
     expected = 0.0
     for leaf in jax.tree.leaves(gradients):
         *lead, rows, columns = leaf.shape

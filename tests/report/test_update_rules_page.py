@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import re
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from support.pages import assert_draws
 
 from ponderttt.evaluation.by_position import BINS
 from ponderttt.experiments.update_rules import tables
-from ponderttt.experiments.update_rules.config import UpdateRulesConfig
+from ponderttt.experiments.update_rules.config import RuleName, UpdateRulesConfig
 from ponderttt.experiments.update_rules.search import CENTRES, Search, grid
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
@@ -40,6 +41,7 @@ def search():
     stages = {
         "rule": [Recipe(name, r, 1, 64) for name, c in CENTRES.items() for r in grid(c, 3)],
         "pull": [dataclasses.replace(BEST, pull=pull) for pull in (10.0, 100.0)],
+        "iterations": [dataclasses.replace(BEST, rule="newton_schulz_1")],
         "depth": [CHEAP, dataclasses.replace(BEST, suffix_blocks=2, rate=1e-4)],
         "low rank": [dataclasses.replace(BEST, rank=rank) for rank in (4, 16)],
         "cadence": [dataclasses.replace(BEST, cadence=cadence) for cadence in (16, 128)],
@@ -145,7 +147,8 @@ def test_the_page_works_whatever_came_out(search, options):
 def test_every_rule_is_drawn_at_its_rates(result):
     data = next(iter(page.by_rate(result).to_dict()["datasets"].values()))
     assert len(data) == 3 * len(CENTRES)
-    assert {row["rule_name"] for row in data} == set(names.RULES.values())
+    assert {row["rule_name"] for row in data} == {names.RULES[rule] for rule in CENTRES}
+    assert set(names.RULES) == set(get_args(RuleName))
 
 
 def test_what_diverged_lies_below_everything_and_is_no_best(search):

@@ -9,7 +9,7 @@ from ponderttt.experiments.update_rules.config import Plan
 from ponderttt.prepare.repositories import Size, load_kinds
 
 # As many units everywhere: programs are compiled once.
-PLAN = Plan(12, 1, 1, (0, 9), (99,), (10.0,), (8,), (2,), 3, 2.0, 12)
+PLAN = Plan(12, 1, 1, (0, 9), ("newton_schulz_1",), (99,), (10.0,), (8,), (2,), 3, 2.0, 12)
 CONFIG = {
     "sources": ("packages", "go", "leads"), "unit": 16, "units": 12, "window": 64,
     "rules": ("normalized", "adamw", "rms_sum", "rms"),

@@ -9,7 +9,10 @@ from ponderttt.models.decoder.precision import Dtype
 from ponderttt.prepare.inputs import ModelName, SourceName, check_split
 from ponderttt.prepare.repositories import check_code
 
-RuleName = Literal["sgd", "normalized", "rms", "rms_sum", "rms_sum_sqrt", "adamw", "newton_schulz"]
+RuleName = Literal[
+    "sgd", "normalized", "rms", "rms_sum", "rms_sum_sqrt", "adamw",
+    "newton_schulz", "newton_schulz_1", "newton_schulz_2", "newton_schulz_3",
+]  # fmt: skip
 PlanName = Literal["smoke", "quick", "whole"]
 
 
@@ -24,6 +27,8 @@ class Plan(NamedTuple):
     """Rates tried of each rule, a factor of 3 apart, about the one that is known to work."""
     depths: tuple[int, ...]
     """Other numbers of last blocks that learn; 0: a map on the last state; 99: all blocks."""
+    iterations: tuple[RuleName, ...]
+    """Cheaper forms of Newton-Schulz steps, where those are the best; and as deep as they allow."""
     ranks: tuple[int, ...]
     """Of low-rank additions to all projections of the last blocks."""
     pulls: tuple[float, ...]
@@ -40,10 +45,21 @@ class Plan(NamedTuple):
 
 
 PLANS: dict[str, Plan] = {
-    "smoke": Plan(24, 1, 1, (0,), (), (), (2,), (), 2, 2.0, 2),
-    "quick": Plan(8, 1, 1, (), (), (), (), (), 2, 0.5, 2),
+    "smoke": Plan(24, 1, 1, (0,), (), (), (), (2,), (), 2, 2.0, 2),
+    "quick": Plan(8, 1, 1, (), (), (), (), (), (), 2, 0.5, 2),
     "whole": Plan(
-        32, 1, 3, (0, 1, 2, 8, 99), (8, 64, 256), (10.0, 100.0), (1, 2, 8), (2, 4), 4, 0.5, 12
+        32,
+        1,
+        3,
+        (0, 1, 2, 8, 99),
+        ("newton_schulz_1", "newton_schulz_2", "newton_schulz_3"),
+        (8, 64, 256),
+        (10.0, 100.0),
+        (1, 2, 8),
+        (2, 4),
+        4,
+        0.5,
+        12,
     ),
 }
 """Searches by name."""
@@ -54,8 +70,9 @@ class UpdateRulesConfig:
     """What to read and what to try; numbers of repositories are per source.
 
     Recipes are tried in stages on training repositories: rules at `blocks`, then the best of them
-    pulled back, at other depths, as low-rank additions, at other cadences and with more steps. The
-    best few are read on validation repositories; the best of those within the FLOP budget wins.
+    pulled back, at other depths and with cheaper steps, then the best that the FLOP budget allows
+    as low-rank additions, at other cadences and with more steps. The best few within the budget
+    are read on validation repositories; the best of those wins.
     """
 
     model: ModelName = "tiny"

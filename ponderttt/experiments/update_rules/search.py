@@ -13,7 +13,7 @@ from ponderttt.experiments.update_rules.config import UpdateRulesConfig
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.policies import UniformPolicy
-from ponderttt.prepare.recipes import LOW_RANK, Recipe, still
+from ponderttt.prepare.recipes import ITERATIONS, LOW_RANK, Recipe, still
 from ponderttt.prepare.repositories import Repository
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
@@ -51,6 +51,9 @@ class Search:
             pulled = [replace(rms, pull=pull) for pull in config.search.pulls]
             best = self.try_all("pull", pulled)
         self.try_all("depth", self._depths(best))
+        if best.rule in ITERATIONS:
+            self.try_all("iterations", self._cheaper(best))
+        best = self.recipes[self.affordable()[0]][1]
         self.try_all("low rank", self._low_rank(best))
         self.try_all("cadence", self._cadences(best))
         self.try_all("steps", self._steps(best))
@@ -112,14 +115,19 @@ class Search:
 
     def affordable(self) -> list[str]:
         """The recipes within the FLOP budget that stayed finite in training, the best first."""
-        lm, window = self.reader.lm, self.reader.window.tokens
         found = self.means("train").sort_values(ascending=False)
-        return [
+        within = [
             label
             for label in found.index
-            if np.isfinite(found[label])
-            and self.recipes[label][1].share(lm.config, window) <= self.config.search.flops_budget
+            if np.isfinite(found[label]) and self._within(self.recipes[label][1])
         ]
+        if not within:
+            raise InputError(
+                "no recipe that was tried stayed finite and adds at most "
+                f"{self.config.search.flops_budget:.0%} to a forward pass: expected fewer blocks, "
+                "or more rules"
+            )
+        return within
 
     def finalists(self) -> list[str]:
         """The best recipes within the FLOP budget, and a gentler one.
@@ -127,15 +135,11 @@ class Search:
         Test repositories are longer than those of the search, and a rate may be safe for a short
         text only: the last place goes to the best with less than half the first one's rate.
         """
-        plan, within = self.config.search, self.affordable()
-        if not within:
-            raise InputError(
-                "no recipe that was tried stayed finite and adds at most "
-                f"{plan.flops_budget:.0%} to a forward pass: expected fewer blocks, or more rules"
-            )
+        within = self.affordable()
         best = self.recipes[within[0]][1]
-        most = max(1, plan.finalists - 1)
-        first, rest = within[:most], within[most:] if plan.finalists > 1 else []
+        count = self.config.search.finalists
+        most = max(1, count - 1)
+        first, rest = within[:most], within[most:] if count > 1 else []
         gentler = [
             label
             for label in rest
@@ -170,6 +174,31 @@ class Search:
                 rates = [best.rate, rounded(best.rate * factor)]
                 found += [replace(best, suffix_blocks=depth, rate=rate) for rate in rates]
         return found
+
+    def _cheaper(self, best: Recipe) -> list[Recipe]:
+        """Fewer iterations: at the same depth, and as deep as the FLOP budget then allows."""
+        found = []
+        for rule in self.config.search.iterations:
+            each = replace(best, rule=rule)
+            deepest = self._deepest(each)
+            for depth in dict.fromkeys((best.suffix_blocks, deepest)):
+                rates = (best.rate, rounded(best.rate * FACTOR))
+                found += [replace(each, suffix_blocks=depth, rate=rate) for rate in rates]
+        return found
+
+    def _deepest(self, recipe: Recipe) -> int:
+        """In how many blocks it could learn within the FLOP budget, and no fewer than it does."""
+        depth = recipe.suffix_blocks
+        while depth < self.reader.lm.config.layers and self._within(
+            replace(recipe, suffix_blocks=depth + 1)
+        ):
+            depth += 1
+        return depth
+
+    def _within(self, recipe: Recipe) -> bool:
+        """Whether the FLOP budget allows it."""
+        share = recipe.share(self.reader.lm.config, self.reader.window.tokens)
+        return share <= self.config.search.flops_budget
 
     def _low_rank(self, best: Recipe) -> list[Recipe]:
         shapes = projection_shapes(self.reader.lm.config)

@@ -13,8 +13,8 @@ GAIN = "gain over the full window (thousandths of a nat)"
 FLOOR = -60.0
 """What gains less is drawn there: a rate beyond the cliff would hide all others."""
 COLOURS = [
-    renderer.GREY, renderer.ORANGE, renderer.BLUE, renderer.GREEN, renderer.SKY, renderer.PURPLE,
-    renderer.VERMILION,
+    renderer.ORANGE, renderer.BLUE, renderer.GREEN, renderer.SKY, renderer.PURPLE,
+    renderer.VERMILION, renderer.GREY,
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def by_cost(result: Result) -> alt.LayerChart:
             "stage:N",
             title=None,
             sort=stages,
-            scale=alt.Scale(domain=stages, range=COLOURS[1 : len(stages) + 1]),
+            scale=alt.Scale(domain=stages, range=COLOURS[: len(stages)]),
         ),
         tooltip=_tooltip(),
     )

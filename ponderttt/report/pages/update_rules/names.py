@@ -12,6 +12,9 @@ RULES = {
     "rms_sum_sqrt": "its root, gathered",
     "adamw": "AdamW, no momentum",
     "newton_schulz": "Newton-Schulz",
+    "newton_schulz_1": "Newton-Schulz, 1 iteration",
+    "newton_schulz_2": "Newton-Schulz, 2 iterations",
+    "newton_schulz_3": "Newton-Schulz, 3 iterations",
 }
 """Update rules in words."""
 

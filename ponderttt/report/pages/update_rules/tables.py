@@ -9,6 +9,7 @@ from ponderttt.result import Result
 
 STAGES = {
     "pull": "pulled back to the start",
+    "iterations": "cheaper orthogonal steps",
     "low rank": "low-rank additions to all projections",
     "cadence": "another cadence",
     "steps": "more steps",
