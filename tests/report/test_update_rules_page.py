@@ -199,7 +199,7 @@ def test_tables_print_the_numbers(result):
 def test_variants_are_ordered_within_their_stage(search):
     found = rows_of(page.variants(made(search, lost=("sgd",))))
     assert [row[0] for row in found][:2] == ["the best rule", "pulled back to the start"]
-    assert len(found) == 8
+    assert len(found) == 9
     pulled = [float(row[2].partition("<br>")[0]) for row in found if row[0].startswith("pulled")]
     assert pulled == sorted(pulled, reverse=True)
 
