@@ -6,9 +6,14 @@ computed.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ponderttt.models.adapters.ttt_layer import TTTConfig
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.parameters import projection_shapes
+from ponderttt.models.decoder.window import Window
+from ponderttt.models.windowed_attention import BLOCK
+from ponderttt.types import Documents
 
 
 class AdapterFlops(NamedTuple):
@@ -18,8 +23,25 @@ class AdapterFlops(NamedTuple):
     step: float
 
 
-def forward_flops(config: DecoderConfig, window: int) -> float:
-    """FLOPs a token of one forward pass with head, at an attention window of `window` tokens.
+def keys_met(documents: Documents, window: Window) -> float:
+    """Keys that a query meets, on average over the units of `documents` that hold anything.
+
+    As `windowed_attention` computes them: its whole unit, and the blocks of what was read before it
+    that hold something. What the functions here take for a window, where texts are shorter.
+
+    >>> tokens, mask = np.zeros((1, 2, 256), int), np.ones((1, 2, 256), bool)
+    >>> keys_met(Documents(tokens, mask, np.asarray(0)), Window(2048))
+    512.0
+    """
+    unit = documents.tokens.shape[-1]
+    block = min(BLOCK, window.tokens)
+    seen = np.minimum(window.places(documents) * unit, window.tokens)
+    blocks = np.minimum(-(-seen // block), -(-window.tokens // block))
+    return float(np.mean(unit + block * blocks[np.asarray(documents.mask).any(axis=-1)]))
+
+
+def forward_flops(config: DecoderConfig, window: float) -> float:
+    """FLOPs a token of one forward pass with head, where a query meets `window` keys (`keys_met`).
 
     The two attention products count as computed: every query meets the whole window (a causal mask
     saves nothing in a dense product).
@@ -31,7 +53,7 @@ def forward_flops(config: DecoderConfig, window: int) -> float:
     return config.layers * block_flops(config, window) + head_flops(config)
 
 
-def block_flops(config: DecoderConfig, window: int) -> float:
+def block_flops(config: DecoderConfig, window: float) -> float:
     """FLOPs a token of one block: its projections, its MLP, and attention over `window` tokens.
 
     >>> from ponderttt.models.decoder.families import llama
@@ -44,7 +66,7 @@ def block_flops(config: DecoderConfig, window: int) -> float:
     return projections + attention_flops(config, window)
 
 
-def attention_flops(config: DecoderConfig, window: int) -> float:
+def attention_flops(config: DecoderConfig, window: float) -> float:
     """FLOPs a token of one block's two attention products over `window` tokens.
 
     >>> from ponderttt.models.decoder.families import llama
@@ -105,7 +127,7 @@ def adapter_flops(config: DecoderConfig, *, rank: int | None = None) -> AdapterF
 
 def suffix_flops(
     config: DecoderConfig,
-    window: int,
+    window: float,
     blocks: int,
     *,
     unit: int,
@@ -136,7 +158,7 @@ def suffix_flops(
     return AdapterFlops(blocks * added, head_flops(config) + blocks * back)
 
 
-def again_flops(config: DecoderConfig, window: int, blocks: int) -> float:
+def again_flops(config: DecoderConfig, window: float, blocks: int) -> float:
     """FLOPs a token of reading a unit again through the last blocks and the head.
 
     >>> from ponderttt.models.decoder.families import llama

@@ -96,8 +96,11 @@ class Recipe:
         pull = f", pull {self.pull:g}" if self.pull is not None else ""
         return f"{self.rule} {self.rate:g}{pull}; {self.where}; {steps} per {self.cadence}"
 
-    def flops(self, config: DecoderConfig, window: int) -> AdapterFlops:
-        """FLOPs a token: of reading through the fast weights, and of all its steps together."""
+    def flops(self, config: DecoderConfig, window: float) -> AdapterFlops:
+        """FLOPs a token: of reading through the fast weights, and of all its steps together.
+
+        `window` is how many keys a query meets: `keys_met` says that of documents.
+        """
         blocks, head = self.suffix_blocks, head_flops(config)
         if not blocks:
             read, step = adapter_flops(config, rank=self.rank)
@@ -128,6 +131,6 @@ class Recipe:
         lm.check_suffix(self.suffix_blocks)
         jax.eval_shape(replace(self, rule="sgd", pull=None).adapter().init, lm)
 
-    def share(self, config: DecoderConfig, window: int) -> float:
-        """What it adds to a forward pass over `window` tokens, as a share of that pass."""
+    def share(self, config: DecoderConfig, window: float) -> float:
+        """What it adds to a forward pass at so many keys a query, as a share of that pass."""
         return sum(self.flops(config, window)) / forward_flops(config, window)

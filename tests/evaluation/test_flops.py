@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from support.products import multiplied
@@ -14,6 +15,7 @@ from ponderttt.evaluation.flops import (
     attention_flops,
     block_flops,
     forward_flops,
+    keys_met,
     layer_flops,
     orthogonalize_flops,
     policy_flops,
@@ -32,7 +34,8 @@ from ponderttt.models.decoder.decoder import Context
 from ponderttt.models.decoder.families import gpt2, llama
 from ponderttt.models.decoder.lm import TransformerLM, _logits
 from ponderttt.models.decoder.window import Window
-from ponderttt.models.windowed_attention import no_past, windowed_attention
+from ponderttt.models.windowed_attention import BLOCK, _over_past, no_past, windowed_attention
+from ponderttt.types import Documents
 
 # One block, since the compiler counts the body of a loop once; one query block, so that no key is
 # left out of the attention products.
@@ -248,3 +251,24 @@ def test_suffix_flops_of_a_unit_behind_a_past():
 def test_orthogonalize_flops(shape):
     counted = multiplied(lambda g: orthogonalize(g, 5), jnp.ones(shape))
     assert counted == orthogonalize_flops(*shape, iterations=5)
+
+
+@pytest.mark.parametrize("window", [64, 512, 1024, 4096])
+def test_keys_are_counted_as_attention_meets_them(window):
+    """Blocks that hold something, of a document of three files with padding at its end."""
+    unit, units = 64, 40
+    tokens = np.zeros((1, units, unit), np.int32)
+    mask = np.ones(tokens.shape, bool)
+    mask[0, 38:] = False
+    starts = np.zeros((1, units), bool)
+    starts[0, [0, 5, 20]] = True
+    document = Documents(tokens, mask, np.asarray(0), starts)
+    past = no_past((1, 1), window, 1, 1, jnp.float32)
+
+    def blocks(seen):
+        return int(_over_past(lambda j, count: count + 1, past, seen, window, 0))
+
+    places = Window(window).places(document)[0, :38]
+    seen = [jnp.asarray(min(int(place) * unit, window)) for place in places]
+    met = [unit + min(BLOCK, window) * blocks(each) for each in seen]
+    assert keys_met(document, Window(window)) == np.mean(met)

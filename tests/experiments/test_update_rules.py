@@ -186,7 +186,7 @@ def test_statistics_are_those_of_training_repositories_alone(found, lm):
 def test_statistics_of_several_repositories_are_added(lm):
     config = UpdateRulesConfig(**CONFIG)
     training = loaded(lm, ("packages",), "train", count=2, units=4)
-    search = Search(config, RepositoryReader(lm, Window(64)), training, [])
+    search = Search(config, RepositoryReader(lm, Window(64)), training, [], 64.0)
     recipe = Recipe("rms_sum", 1e-4, 1, 16)
     assert search.statistics(dataclasses.replace(recipe, rule="rms")) is None
     both = search.statistics(recipe)
@@ -301,14 +301,16 @@ def test_a_document_that_diverged_is_the_worst_and_leaves_no_mean(result):
 
 def test_shares_and_seconds(result, lm):
     recipes, seconds = result.tables["recipes"], result.tables["seconds"]
+    keys = result.scalars["keys"]
+    assert 16 < keys < 16 + 64
     for row in recipes.to_dict("records"):
         rank, pull = row["rank"] or None, None if np.isnan(row["pull"]) else row["pull"]
         recipe = Recipe(
             row["rule"], row["rate"], row["blocks"], row["cadence"], row["steps"], rank, pull
         )
         assert recipe.label == row["label"] and recipe.where == row["where"]
-        assert row["share"] == recipe.share(lm.config, 64)
-        assert row["read"] == recipe.flops(lm.config, 64).read / forward_flops(lm.config, 64)
+        assert row["share"] == recipe.share(lm.config, keys)
+        assert row["read"] == recipe.flops(lm.config, keys).read / forward_flops(lm.config, keys)
     shown = recipes[recipes["shown"] != ""].set_index("shown")["label"]
     assert dict(zip(seconds["shown"], seconds["label"], strict=True)) == shown.to_dict()
     assert (seconds[["forward", "still", "learning"]] > 0).all(axis=None)

@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pandas as pd
 import pytest
-from support.made_search import CONFIG, PLAN, STAGES, patched
+from support.made_search import CONFIG, PLAN, STAGES, loaded, patched
 
 from ponderttt.errors import InputError
 from ponderttt.experiments import update_rules
@@ -32,7 +32,7 @@ def lm():
 def made_search(lm, gains, *, plan: Plan = PLAN, rules=("normalized", "rms"), blocks: int = 1):
     """A search whose recipes gain what `gains(recipe, split)` says on one repository."""
     config = UpdateRulesConfig(**{**CONFIG, "rules": rules, "blocks": blocks})
-    search = Search(config, RepositoryReader(lm, Window(64)), [], [])
+    search = Search(config, RepositoryReader(lm, Window(64)), [], [], 64.0)
 
     def measure(recipe, repositories, split):
         gain = gains(recipe, split)
@@ -148,7 +148,7 @@ def test_a_plain_step_of_a_longer_cadence_is_shown_too(lm, plan, monkeypatch):
         asked.append((split, size.unit, size.unit * size.units))
         if split == "test":
             raise KeyboardInterrupt
-        return [], {}
+        return loaded(lm, ["go"], "validation"), {}
 
     monkeypatch.setattr(run, "load_kinds", load)
     with pytest.raises(KeyboardInterrupt):
@@ -220,6 +220,7 @@ def test_cheaper_iterations_buy_more_blocks(lm, plan):
     tried = [recipe for stage, recipe in search.recipes.values() if stage == "iterations"]
     assert {(r.rule, r.suffix_blocks) for r in tried} == {
         ("newton_schulz_1", 1), ("newton_schulz_1", 2), ("newton_schulz_3", 1),
+        ("newton_schulz", 1),
     }  # fmt: skip
     after = [r for stage, r in search.recipes.values() if stage == "steps"]
     assert {(r.rule, r.suffix_blocks) for r in after} == {("newton_schulz_1", 2)}

@@ -37,7 +37,7 @@ def search():
     """Every stage of a search, and what its recipes gain: the best rule, the most."""
     lm = TransformerLM.from_pretrained("tiny")
     config = UpdateRulesConfig(rules=tuple(CENTRES))
-    made = Search(config, RepositoryReader(lm, Window(512)), [], [])
+    made = Search(config, RepositoryReader(lm, Window(512)), [], [], 512.0)
     stages = {
         "rule": [Recipe(name, r, 1, 64) for name, c in CENTRES.items() for r in grid(c, 3)],
         "pull": [dataclasses.replace(BEST, pull=pull) for pull in (10.0, 100.0)],
@@ -98,7 +98,7 @@ def made(
         **tables.tested(bins, diverged, seed=0),
         "seconds": pd.DataFrame(seconds),
     }
-    scalars = {"flops_budget": 0.5, "window": 512, "timed_units": 12}
+    scalars = {"flops_budget": 0.5, "window": 512, "timed_units": 12, "keys": 512.0}
     return Result("update_rules", {"unit": 64, "units": 24}, found, scalars)
 
 

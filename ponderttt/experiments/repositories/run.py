@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ponderttt.data.sources import find_source
+from ponderttt.evaluation.flops import keys_met
 from ponderttt.experiments.repositories import tables
 from ponderttt.experiments.repositories.conditions import (
     BASE,
@@ -46,6 +47,7 @@ def run(config: RepositoriesConfig) -> Result:
     }
     read = tables.Losses(test, by_condition, lm.config.vocab_size)
     bins = tables.bins(read)
+    keys = np.mean([keys_met(each.document, window) for each in test if each.source not in PROSE])
     return Result(
         name="repositories",
         config=dataclasses.asdict(config),
@@ -61,7 +63,7 @@ def run(config: RepositoriesConfig) -> Result:
         },
         scalars={
             "recipe": config.recipe.label,
-            "share": config.recipe.share(lm.config, window.tokens),
+            "share": config.recipe.share(lm.config, float(keys)),
             "window": window.tokens,
             "repositories": len(test),
             "tokens": read.tokens_read,
@@ -136,6 +138,7 @@ def rivals(conditions: Conditions, contrasted: list[Repository]) -> pd.DataFrame
     for repository in track(contrasted, "reading in shorter windows", len(contrasted)):
         mask = np.asarray(repository.document.mask[0])
         for (window, learns), losses in short_windows(conditions, repository).items():
+            keys = keys_met(repository.document, window_of(model, config.unit, window))
             rows.append(
                 {
                     "source": repository.source,
@@ -143,7 +146,7 @@ def rivals(conditions: Conditions, contrasted: list[Repository]) -> pd.DataFrame
                     "window": window,
                     "learns": learns,
                     "loss": float(losses[mask].mean()),
-                    "flops": tables.flops(config.recipe, model, window, learns),
+                    "flops": tables.flops(config.recipe, model, keys, learns),
                 }
             )
     return pd.DataFrame(rows)

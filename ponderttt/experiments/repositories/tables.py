@@ -241,7 +241,7 @@ def _gainers(repository: Repository, tokens, base, learned, tokenizer: Any) -> p
     return best.assign(repository=repository.title, text=text)
 
 
-def flops(recipe: Recipe, config: DecoderConfig, window: int, learns: bool) -> float:
-    """FLOPs a token of the base at a window, with the recipe's own where it learns."""
-    added = sum(recipe.flops(config, window)) if learns else 0.0
-    return forward_flops(config, window) + added
+def flops(recipe: Recipe, config: DecoderConfig, keys: float, learns: bool) -> float:
+    """FLOPs a token of the base at so many keys a query, with the recipe's own where it learns."""
+    added = sum(recipe.flops(config, keys)) if learns else 0.0
+    return forward_flops(config, keys) + added

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
+from ponderttt.evaluation.flops import keys_met
 from ponderttt.experiments.update_rules import tables
 from ponderttt.experiments.update_rules.config import UpdateRulesConfig
 from ponderttt.experiments.update_rules.search import Search, read_bins
@@ -34,7 +36,8 @@ def run(config: UpdateRulesConfig) -> Result:
         code, split="train", size=short.regroup(config.longest), count=config.train_repositories
     )
     validation, _ = load(code, split="validation", size=whole, count=config.search.validation)
-    search = Search(config, reader, training, validation)
+    keys = float(np.mean([keys_met(each.document, window) for each in validation]))
+    search = Search(config, reader, training, validation, keys)
     winner = search.run()
 
     shown = chosen(search, winner)
@@ -60,7 +63,8 @@ def run(config: UpdateRulesConfig) -> Result:
         },
         scalars={
             "winner": winner.label,
-            "winner_share": winner.share(lm.config, window.tokens),
+            "winner_share": winner.share(lm.config, keys),
+            "keys": keys,
             "flops_budget": config.search.flops_budget,
             "timed_units": config.search.timed_units,
             "window": window.tokens,

@@ -13,7 +13,7 @@ from ponderttt.experiments.update_rules.config import UpdateRulesConfig
 from ponderttt.models.adapters.next_token import NextToken
 from ponderttt.models.decoder.parameters import projection_shapes
 from ponderttt.policies import UniformPolicy
-from ponderttt.prepare.recipes import ITERATIONS, LOW_RANK, Recipe, still
+from ponderttt.prepare.recipes import ALPHA, ITERATIONS, LOW_RANK, Recipe, still
 from ponderttt.prepare.repositories import Repository
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
@@ -38,6 +38,8 @@ class Search:
     reader: RepositoryReader
     training: list[Repository]
     validation: list[Repository]
+    keys: float
+    """That a query meets on average, where FLOPs are counted (`keys_met`)."""
     recipes: dict[str, tuple[str, Recipe]] = field(default_factory=dict)
     """By label: the stage that a recipe was tried in, and the recipe."""
     trials: list[pd.DataFrame] = field(default_factory=list)
@@ -176,38 +178,39 @@ class Search:
         return found
 
     def _cheaper(self, best: Recipe) -> list[Recipe]:
-        """Fewer iterations: at the same depth, and as deep as the FLOP budget then allows."""
+        """Fewer iterations: at the same depth, and as deep as the FLOP budget allows."""
         found = []
-        for rule in self.config.search.iterations:
+        for rule in (*self.config.search.iterations, best.rule):
             each = replace(best, rule=rule)
-            deepest = self._deepest(each)
-            for depth in dict.fromkeys((best.suffix_blocks, deepest)):
+            for depth in dict.fromkeys((best.suffix_blocks, self._deepest(each))):
                 rates = (best.rate, rounded(best.rate * FACTOR))
                 found += [replace(each, suffix_blocks=depth, rate=rate) for rate in rates]
         return found
 
     def _deepest(self, recipe: Recipe) -> int:
-        """In how many blocks it could learn within the FLOP budget, and no fewer than it does."""
-        depth = recipe.suffix_blocks
-        while depth < self.reader.lm.config.layers and self._within(
-            replace(recipe, suffix_blocks=depth + 1)
-        ):
+        """In how many blocks it could learn within the FLOP budget: one at least."""
+        depth, most = 1, self.reader.lm.config.layers
+        while depth < most and self._within(replace(recipe, suffix_blocks=depth + 1)):
             depth += 1
         return depth
 
     def _within(self, recipe: Recipe) -> bool:
         """Whether the FLOP budget allows it."""
-        share = recipe.share(self.reader.lm.config, self.reader.window.tokens)
+        share = recipe.share(self.reader.lm.config, self.keys)
         return share <= self.config.search.flops_budget
 
     def _low_rank(self, best: Recipe) -> list[Recipe]:
         shapes = projection_shapes(self.reader.lm.config)
         most = min(min(shapes[name]) for name in LOW_RANK)
-        return [
-            replace(best, rank=rank, rate=rounded(rate))
-            for rank in dict.fromkeys(min(rank, most) for rank in self.config.search.ranks)
-            for rate in (best.rate, LOW_RANK_RATE * best.rate)
-        ]
+        found = []
+        for rank in dict.fromkeys(min(rank, most) for rank in self.config.search.ranks):
+            # An orthogonal step is as large whatever the gradient: `alpha / rank` scales it.
+            rate = best.rate * (rank / ALPHA if best.rule in ITERATIONS else 1)
+            found += [
+                replace(best, rank=rank, rate=rounded(each))
+                for each in (rate, LOW_RANK_RATE * rate)
+            ]
+        return found
 
     def _cadences(self, best: Recipe) -> list[Recipe]:
         found = []

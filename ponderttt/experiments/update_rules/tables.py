@@ -12,12 +12,12 @@ from ponderttt.prepare.repositories import PROSE
 
 def recipes(search: Search, shown: dict[str, Recipe], winner: Recipe) -> pd.DataFrame:
     """One row per recipe: its parts, its stage, and FLOPs a token beside a forward's."""
-    config, window = search.reader.lm.config, search.reader.window.tokens
-    forward = forward_flops(config, window)
+    config, keys = search.reader.lm.config, search.keys
+    forward = forward_flops(config, keys)
     names = {recipe.label: name for name, recipe in shown.items()}
     rows = []
     for label, (stage, recipe) in search.recipes.items():
-        flops = recipe.flops(config, window)
+        flops = recipe.flops(config, keys)
         rows.append(
             {
                 "label": label,

@@ -84,8 +84,8 @@ def halves(result: Result) -> alt.LayerChart:
 def by_window(result: Result) -> alt.LayerChart:
     """Loss against FLOPs a token at each window, with and without updates."""
     table = result.tables["rivals"]
-    by_source = table.groupby(["window", "learns", "flops", "source"])["loss"].mean()
-    means = by_source.groupby(["window", "learns", "flops"]).mean().reset_index()
+    by_source = table.groupby(["window", "learns", "source"])[["loss", "flops"]].mean()
+    means = by_source.groupby(["window", "learns"]).mean().reset_index()
     data = means.assign(
         loss=means["loss"].round(4),
         flops=(means["flops"] / 1e6).round(2),

@@ -77,7 +77,7 @@ def check(result: Result) -> str:
     whole = bins[bins["condition"] == BASE]
     tokens = bins.groupby(["source", "repository", "condition"])["tokens"].sum().unstack()
     shares = result.tables["tokens"]["share"].sum()
-    by_window = rivals.groupby(["window", "learns"])["flops"].first().unstack()
+    by_window = rivals.groupby(["window", "learns"])["flops"].mean().unstack()
     lines = [
         f"repositories: {bins.groupby('source')['repository'].nunique().to_dict()}",
         f"conditions: {', '.join(sorted(bins['condition'].unique()))}",
