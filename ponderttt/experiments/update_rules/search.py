@@ -183,7 +183,7 @@ class Search:
         for rule in (*self.config.search.iterations, best.rule):
             each = replace(best, rule=rule)
             for depth in dict.fromkeys((best.suffix_blocks, self._deepest(each))):
-                rates = (best.rate, rounded(best.rate * FACTOR))
+                rates = (best.rate, rounded(best.rate / FACTOR))
                 found += [replace(each, suffix_blocks=depth, rate=rate) for rate in rates]
         return found
 
