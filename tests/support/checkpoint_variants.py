@@ -46,7 +46,7 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
         ("quantization_config", {"quantization_config": {"quant_method": "gptq"}}),
         ("auto_map names code", {"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}),
         ("attn_logit_softcapping", {"attn_logit_softcapping": 30.0}),
-        ("model_type 'gpt_neox'", {"model_type": "gpt_neox"}),
+        ("model_type 'bert'", {"model_type": "bert"}),
         ("model_type None", {"model_type": None}),
         (r"model_type \['gpt2'\]", {"model_type": ["gpt2"]}),
         ("disagree", {"n_layer": 1}),
@@ -99,6 +99,35 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
             "rope_theta": 50_000.0, "partial_rotary_factor": 0.5}}),
         ("residual_multiplier", {"residual_multiplier": 0.5}),
     ],
+    "neox-parallel": [
+        ("num_attention_heads", {"num_attention_heads": 3}),
+        ("hidden_size is '32'", {"hidden_size": "32"}),
+        ("hidden_size is 0", {"hidden_size": 0}),
+        ("layer_norm_eps is None", {"layer_norm_eps": None}),
+        ("use_parallel_residual is 1", {"use_parallel_residual": 1}),
+        ("hidden_act 'relu'", {"hidden_act": "relu"}),
+        ("head_dim is 4", {"head_dim": 4}),
+        ("rope_theta is 500.0, a key that no model", {"rope_theta": 500.0}),
+        ("rotary_pct is null", {"rotary_pct": None}),
+        ("rotary_emb_base is null", {"rotary_emb_base": None}),
+        ("rotary_pct is 1.5", {"rotary_pct": 1.5}),
+        ("rotary_pct is 0", {"rotary_pct": 0}),
+        ("disagree", {"rotary_pct": 0.5}),
+        ("disagree", {"rotary_emb_base": 500}),
+        ("disagree", {"rope_scaling": {"type": "default", "rope_theta": 500}}),
+        ("turn 1 of a head's 16", {"rope_parameters": None, "rotary_pct": 0.1}),
+        ("turn 0 of a head's 16", {"rope_parameters": None, "rotary_pct": 0.05}),
+        ("turn 3 of a head's 16", {"rope_parameters": None, "rotary_pct": 0.2}),
+        ("rope_type 'linear'", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+        ("rope_type 'dynamic'", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}),
+        ("has no place", {"attention_bias": False}),
+        ("nothing fills", {"num_hidden_layers": 3}),
+        ("disagree", {"num_hidden_layers": 1}),
+        ("disagree", {"vocab_size": 64}),
+        ("disagree", {"intermediate_size": 64}),
+    ],
+    "neox-sequential": [("nothing fills output", {"tie_word_embeddings": False})],
+    "neox-parallel-whole": [("nothing fills blocks.attention_out_bias", {"attention_bias": True})],
 }  # fmt: skip
 """What a refusal says, and the changes of the configuration that are refused so."""
 
@@ -108,6 +137,8 @@ DEFAULTS = {
     "scale_attn_weights architectures transformers_version dtype",
     "llama-tied": "rms_norm_eps num_key_value_heads head_dim hidden_act attention_bias mlp_bias "
     "architectures transformers_version dtype",
+    "neox-parallel": "layer_norm_eps hidden_act use_parallel_residual attention_bias "
+    "tie_word_embeddings rope_parameters architectures transformers_version dtype",
 }
 """Keys whose values are those that transformers takes where they are absent."""
 
@@ -135,7 +166,12 @@ def variants(bases: dict[str, Config]) -> Iterator[Variant]:
     for gelu in GELUS:
         change = partial(_changed, activation_function=gelu)
         yield Variant(f"gpt2-tied: {gelu}", "gpt2-tied", partial(one_file, change=change))
-    for base in ("gpt2-untied", "llama-untied"):
+        change, base = partial(_changed, hidden_act=gelu), "neox-parallel-whole"
+        yield Variant(f"{base}: {gelu}", base, partial(one_file, change=change))
+    edit = partial(_renamed, old=HEAD["neox"], new="lm_head.weight")
+    for base in ("neox-parallel", "neox-sequential-whole"):
+        yield Variant(f"{base}: the head's newer name", base, partial(one_file, edit=edit))
+    for base in ("gpt2-untied", "llama-untied", "neox-parallel"):
         change = partial(_changed, tie_word_embeddings=True)
         yield Variant(f"{base}: said to be tied", base, partial(one_file, change=change))
     for base, changes in CHANGES.items():
@@ -200,12 +236,19 @@ def _absent(bases: dict[str, Config]) -> Iterator[Variant]:
                 *(f"self_attn.{p}_proj" for p in "qkvo"), "input_layernorm",
                 *(f"mlp.{p}_proj" for p in ("gate", "up", "down")), "post_attention_layernorm",
             )
-        ] + [HEAD],
+        ] + [HEAD["llama"]],
+        "neox-parallel": [
+            f"layers.1.{part}.{kind}" for kind in ("weight", "bias")
+            for part in (
+                "input_layernorm", "post_attention_layernorm", "attention.query_key_value",
+                "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h",
+            )
+        ] + [HEAD["neox"]],
     }  # fmt: skip
     for base, names in parts.items():
         for name in names:
             edit = partial(lambda end, t: {k: x for k, x in t.items() if not k.endswith(end)}, name)
-            where = "output" if name == HEAD else "of layer 1"
+            where = "output" if name == HEAD[family_of(base)] else "of layer 1"
             refused = f"nothing fills [^;]*{where}"
             yield Variant(f"{base}: no {name}", base, partial(one_file, edit=edit), refused)
 

@@ -17,9 +17,12 @@ Config = dict[str, Any]
 Tensors = dict[str, np.ndarray]
 Files = dict[str, Tensors]
 
-EMBEDDING = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight"}
-HEAD = "lm_head.weight"
-PREFIX = {"gpt2": "transformer.", "llama": "model."}
+EMBEDDING = {
+    "gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight",
+    "neox": "gpt_neox.embed_in.weight",
+}  # fmt: skip
+HEAD = {"gpt2": "lm_head.weight", "llama": "lm_head.weight", "neox": "embed_out.weight"}
+PREFIX = {"gpt2": "transformer.", "llama": "model.", "neox": "gpt_neox."}
 DTYPES = ("F32", "F16", "BF16", "F64")
 
 
@@ -100,13 +103,13 @@ def without_prefix(base: str, tensors: Tensors) -> Tensors:
 
 def with_head(how: str, base: str, tensors: Tensors) -> Tensors:
     """Of a tied model: the embedding, the head or both."""
-    name = EMBEDDING[family_of(base)]
-    both = {HEAD: tensors[name]} | tensors
-    return {k: x for k, x in both.items() if k != {"embedding": HEAD, "head": name}.get(how)}
+    name, head = EMBEDDING[family_of(base)], HEAD[family_of(base)]
+    both = {head: tensors[name]} | tensors
+    return {k: x for k, x in both.items() if k != {"embedding": head, "head": name}.get(how)}
 
 
 def with_buffers(how: str, base: str, tensors: Tensors) -> Tensors:
-    """Buffers that older versions saved: masks of GPT-2, frequencies of Llama."""
+    """Buffers that older versions saved: masks of GPT-2, frequencies of Llama, both of NeoX."""
     masks, half = np.tril(np.ones((1, 1, 8, 8), np.float32)), np.ones(2, np.float32)
     extra: Tensors = {}
     if how == "each":
@@ -117,9 +120,14 @@ def with_buffers(how: str, base: str, tensors: Tensors) -> Tensors:
                     f"transformer.h.{i}.attn.masked_bias": np.full((), -1e4, np.float32),
                 },
                 "llama": {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": half},
+                "neox": {
+                    f"gpt_neox.layers.{i}.attention.bias": masks,
+                    f"gpt_neox.layers.{i}.attention.masked_bias": np.full((), -1e4, np.float32),
+                    f"gpt_neox.layers.{i}.attention.rotary_emb.inv_freq": half,
+                },
             }[family_of(base)]
-    elif how == "one" and family_of(base) == "llama":
-        extra = {"model.rotary_emb.inv_freq": half}
+    elif how == "one" and family_of(base) != "gpt2":
+        extra = {f"{PREFIX[family_of(base)]}rotary_emb.inv_freq": half}
     return tensors | extra
 
 
@@ -159,12 +167,32 @@ SPELLINGS: dict[str, dict[str, Callable[[Config], Config]]] = {
                                    "sliding_window": None, "is_llama_config": True,
                                    "rope_interleaved": False, "attention_dropout": 0.1},
     },
+    "neox": {
+        "as saved": lambda c: c,
+        "top": lambda c: _rope(c, {}, rotary_pct=_share(c), rotary_emb_base=_theta(c)),
+        "top, integer": lambda c: _rope(c, {}, rotary_pct=_share(c),
+                                        rotary_emb_base=int(_theta(c))),
+        "scaling, default": lambda c: _rope(
+            c, {}, rope_scaling={"type": "default", "partial_rotary_factor": _share(c)},
+            rotary_emb_base=_theta(c),
+        ),
+        "base beside": lambda c: _rope(c, {"partial_rotary_factor": _share(c)},
+                                       rotary_emb_base=_theta(c)),
+        "everywhere the same": lambda c: c | {"rotary_pct": _share(c),
+                                              "rotary_emb_base": _theta(c)},
+        "of the hub": lambda c: _rope(c, {}, rotary_pct=_share(c), rotary_emb_base=_theta(c),
+                                      torch_dtype="float16", classifier_dropout=0.1),
+    },
 }  # fmt: skip
 """Configurations that mean the same."""
 
 
 def _theta(config: Config) -> float:
     return config["rope_parameters"]["rope_theta"]
+
+
+def _share(config: Config) -> float:
+    return config["rope_parameters"]["partial_rotary_factor"]
 
 
 def _rope(config: Config, parameters: dict, **beside: Any) -> Config:

@@ -14,8 +14,7 @@ Activation = Literal["swiglu", "gelu_tanh", "gelu"]
 class DecoderConfig:
     """A decoder-only transformer, pre-norm, as a set of independent choices.
 
-    A family (`ponderttt.models.decoder.families`) is a setting of the choices below the blank line;
-    GPT-NeoX would be layer norm, `rotary_fraction` 0.25, `parallel_residual` and an untied head.
+    A family (`ponderttt.models.decoder.families`) is a setting of the choices below the blank line.
     """
 
     family: str
@@ -31,7 +30,9 @@ class DecoderConfig:
     norm: Literal["rms", "layer"]
     norm_eps: NonNegative
     activation: Activation
-    bias: bool
+    qkv_bias: bool
+    attention_out_bias: bool
+    mlp_bias: bool
     positions: Literal["rotary", "learned"]
     rope_base: Positive = 10_000.0
     rotary_fraction: Annotated[float, Bounds(most=1, above=0)] = 1.0

@@ -79,7 +79,7 @@ def from_folder(folder: Path, *, tokenizer_name: str) -> Weights:
 
 def read_config(path: Path) -> DecoderConfig:
     """A `config.json` of Hugging Face; what the decoder cannot do is an `InputError`."""
-    known = " or ".join(FAMILIES)
+    known = ", ".join(FAMILIES)
     raw = read_mapping(path)
     kind = raw.get("model_type")
     try:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ponderttt.errors import InputError
-from ponderttt.models.decoder.families import gpt2, llama
+from ponderttt.models.decoder.families import gpt2, llama, neox
 from ponderttt.models.decoder.lm import TransformerLM
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-FAMILIES = ["tiny", "tiny-gpt2"]
+FAMILIES = ["tiny", "tiny-gpt2", "tiny-neox"]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -36,7 +36,7 @@ def random_deltas(lm, blocks, scale=0.3):
     return low_rank | {"mlp_out": {"w": draw(blocks, *shapes["mlp_out"])}}
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
 def test_logits_equal_those_of_transformers(name):
     golden = np.load(GOLDEN / f"{name}.npz")
     lm = TransformerLM.from_pretrained(GOLDEN / name)
@@ -166,17 +166,9 @@ def test_parameter_counts_of_known_models():
     assert count(gpt2.gpt2_medium()) == 354_823_168
     assert count(gpt2.gpt2_large()) == 774_030_080
     assert count(gpt2.gpt2_xl()) == 1_557_611_200
-
-
-def test_gpt_neox_choices_are_causal_and_differ_from_the_sequential_block():
-    config = gpt2.tiny().replace(
-        positions="rotary", rotary_fraction=0.25, parallel_residual=True, tied_head=False
-    )
-    lm = TransformerLM.random(config)
-    sequential = TransformerLM.random(config.replace(parallel_residual=False))
-    tokens = random_tokens(lm, (1, 30))
-    logits = np.asarray(lm.logits(tokens))
-    assert np.abs(logits - sequential.logits(tokens)).max() > 1e-3
-    changed = tokens.copy()
-    changed[0, 20] = (changed[0, 20] + 1) % config.vocab_size
-    np.testing.assert_array_equal(np.asarray(lm.logits(changed))[:, :20], logits[:, :20])
+    # Table 1 of Pythia (2304.01373) counts without embedding and head.
+    body = {"70m": 18_915_328, "160m": 85_056_000, "410m": 302_311_424, "1b": 805_736_448,
+            "1.4b": 1_208_602_624}  # fmt: skip
+    for size, parameters in body.items():
+        config = neox.PYTHIA[f"pythia-{size}"]
+        assert count(config) == parameters + 2 * config.vocab_size * config.width

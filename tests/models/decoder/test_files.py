@@ -35,6 +35,9 @@ KEYS = {
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads head_dim hidden_act max_position_embeddings rms_norm_eps rope_theta "
     "rope_parameters rope_scaling tie_word_embeddings attention_bias sliding_window dtype",
+    "gpt_neox": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+    "hidden_act max_position_embeddings layer_norm_eps use_parallel_residual attention_bias "
+    "rotary_pct rotary_emb_base rope_parameters rope_scaling tie_word_embeddings head_dim dtype",
 }
 
 

