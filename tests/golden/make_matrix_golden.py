@@ -4,7 +4,7 @@ python -m venv /tmp/torchenv && /tmp/torchenv/bin/pip install torch==2.13.0 tran
 /tmp/torchenv/bin/python tests/golden/make_matrix_golden.py
 
 The base models (weights are whole numbers over 64), their logits, and for every variant how far
-the logits of transformers are from its base's: NaN where it does not load.
+the logits of transformers are from its base's: NaN where it does not load or run.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen2Config
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -44,6 +44,16 @@ BASES = {
         **LLAMA, num_key_value_heads=2, rms_norm_eps=1e-2, rope_theta=50_000.0
     ),
     "llama-wide": LlamaConfig(**LLAMA, num_key_value_heads=1, head_dim=6, rope_theta=2_000.0),
+    "llama3-scaled": LlamaConfig(
+        **LLAMA, num_key_value_heads=2, head_dim=12, attention_bias=True, mlp_bias=True,
+        rope_parameters={
+            "rope_type": "llama3", "rope_theta": 200.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+        },
+    ),
+    "qwen2-tied": Qwen2Config(
+        **LLAMA, num_key_value_heads=2, tie_word_embeddings=True, rope_theta=500.0
+    ),
     "neox-parallel": GPTNeoXConfig(**NEOX, rotary_pct=0.25),
     "neox-sequential": GPTNeoXConfig(
         **NEOX, rotary_pct=0.25, use_parallel_residual=False, rotary_emb_base=500,
@@ -86,9 +96,9 @@ def distance(variant, config, tensors, tokens, logits) -> float:
             return float("nan")  # transformers would allocate that much
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            found = logits_of(model, tokens)
         except Exception:
             return float("nan")
-        found = logits_of(model, tokens)
     if found.shape != logits.shape:
         return float("inf")
     return float(np.abs(found - logits).max() / np.abs(logits).max())

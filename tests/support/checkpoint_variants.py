@@ -8,7 +8,6 @@ import numpy as np
 from support.checkpoints import (
     EMBEDDING,
     HEAD,
-    SPELLINGS,
     Config,
     Variant,
     family_of,
@@ -16,6 +15,7 @@ from support.checkpoints import (
     layouts,
     save,
     shard,
+    spellings_of,
     without_prefix,
     write_config,
 )
@@ -70,9 +70,9 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
         ("disagree", {"num_hidden_layers": 1}),
         ("nothing fills", {"num_hidden_layers": 3}),
         ("hidden_act 'gelu'", {"hidden_act": "gelu"}),
-        ("attention_bias is True", {"attention_bias": True}),
+        ("nothing fills blocks.attention_out_bias", {"attention_bias": True}),
         ("attention_bias is 0", {"attention_bias": 0}),
-        ("mlp_bias is True", {"mlp_bias": True}),
+        ("nothing fills blocks.mlp_in_bias", {"mlp_bias": True}),
         ("sliding_window is 8", {"sliding_window": 8}),
         ("partial_rotary_factor is 0.5", {"partial_rotary_factor": 0.5}),
         ("rope_theta is '500'", {"rope_parameters": None, "rope_theta": "500"}),
@@ -87,9 +87,11 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
                                                     "rope_theta": 50_000.0}}),
         ("rope_type 'linear'", {"rope_scaling": {"type": "linear", "factor": 2.0,
                                                  "rope_theta": 50_000.0}}),
-        ("rope_type 'llama3'", {"rope_scaling": {
+        ("disagree", {"rope_scaling": {
             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 16, "rope_theta": 50_000.0}}),
+        ("low_freq_factor is 4, a key", {"rope_parameters": {
+            "rope_type": "default", "low_freq_factor": 4, "rope_theta": 50_000.0}}),
         ("rope_type 'yarn'", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0,
                                                   "rope_theta": 50_000.0}}),
         ("factor is 2.0", {"rope_parameters": {"rope_type": "default", "factor": 2.0,
@@ -98,6 +100,39 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
         ("partial_rotary_factor is 0.5", {"rope_parameters": {
             "rope_theta": 50_000.0, "partial_rotary_factor": 0.5}}),
         ("residual_multiplier", {"residual_multiplier": 0.5}),
+    ],
+    "llama3-scaled": [
+        ("has no place", {"attention_bias": False}),
+        ("has no place", {"mlp_bias": False}),
+        *(
+            (said, {"rope_parameters": {
+                "rope_type": "llama3", "rope_theta": 200.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 16} | change})
+            for said, change in (
+                ("factor is absent", {"factor": None}),
+                ("factor is 0.5", {"factor": 0.5}),
+                ("factor is '8'", {"factor": "8"}),
+                ("low_freq_factor is 4: expected less", {"low_freq_factor": 4}),
+                ("high_freq_factor is absent", {"high_freq_factor": None}),
+                ("original_max_position_embeddings is 0", {"original_max_position_embeddings": 0}),
+                ("original_max_position_embeddings is 16.0",
+                 {"original_max_position_embeddings": 16.0}),
+                ("rope_type and type disagree", {"type": "default"}),
+                ("rope_type 'dynamic'", {"rope_type": "dynamic"}),
+                ("beta_fast", {"beta_fast": 32}),
+            )
+        ),
+        ("disagree", {"rope_scaling": {"rope_type": "default", "rope_theta": 200.0}}),
+        ("original_max_position_embeddings is 16, a key",
+         {"original_max_position_embeddings": 16}),
+    ],
+    "qwen2-tied": [
+        ("use_sliding_window is True", {"use_sliding_window": True}),
+        ("use_mrope is True", {"use_mrope": True}),
+        ("layer_types is .*expected full_attention",
+         {"layer_types": ["full_attention", "sliding_attention"]}),
+        ("attention_bias is True, a key", {"attention_bias": True}),
+        ("layer_types is .*a key", {"model_type": "llama"}),
     ],
     "neox-parallel": [
         ("num_attention_heads", {"num_attention_heads": 3}),
@@ -153,7 +188,7 @@ def variants(bases: dict[str, Config]) -> Iterator[Variant]:
     """All of them."""
     yield from layouts(bases)
     for base in bases:
-        for name, spell in SPELLINGS[family_of(base)].items():
+        for name, spell in spellings_of(base).items():
             yield Variant(f"{base}: spelled {name}", base, partial(one_file, change=spell))
         yield from _loaded(base)
         yield from _sharded(base)

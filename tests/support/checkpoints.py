@@ -89,8 +89,13 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def family_of(base: str) -> str:
-    """`llama` of `llama-tied`."""
-    return base.split("-")[0]
+    """`llama` of `llama-tied`, and of its kin, whose tensors are called the same."""
+    return {"llama3": "llama", "qwen2": "llama"}.get(kind := base.split("-")[0], kind)
+
+
+def spellings_of(base: str) -> dict[str, Callable[[Config], Config]]:
+    """Configurations that mean the same as the base's."""
+    return SPELLINGS[base.split("-")[0]]
 
 
 # What a layout does to the tensors of a base.
@@ -184,6 +189,28 @@ SPELLINGS: dict[str, dict[str, Callable[[Config], Config]]] = {
                                       torch_dtype="float16", classifier_dropout=0.1),
     },
 }  # fmt: skip
+SPELLINGS["llama3"] = {
+    "as saved": lambda c: c,
+    "scaling, base beside": lambda c: _rope(c, {}, rope_theta=_theta(c), rope_scaling={
+        k: x for k, x in c["rope_parameters"].items() if k != "rope_theta"
+    }),
+    "scaling, type": lambda c: _rope(c, {}, rope_scaling={
+        {"rope_type": "type"}.get(k, k): x for k, x in c["rope_parameters"].items()
+    }),
+    "everywhere the same": lambda c: c | {"rope_theta": _theta(c),
+                                          "rope_scaling": c["rope_parameters"]},
+}  # fmt: skip
+SPELLINGS["qwen2"] = SPELLINGS["llama"] | {
+    "of the hub": lambda c: _rope(
+        c,
+        {},
+        rope_theta=_theta(c),
+        sliding_window=32,
+        max_window_layers=1,
+        use_mrope=False,
+        use_sliding_window=False,
+    ),
+}
 """Configurations that mean the same."""
 
 
@@ -216,8 +243,8 @@ def _store(how: str, folder: Path, base: str, tensors: Tensors, dtype: str) -> N
 def layouts(bases: dict[str, Config]) -> Iterator[Variant]:
     """Every prefix, type and storage of every base; the other axes take turns."""
     for base, config in bases.items():
-        family, tied = family_of(base), config["tie_word_embeddings"]
-        spellings = SPELLINGS[family]
+        tied = config["tie_word_embeddings"]
+        spellings = spellings_of(base)
         products = list(itertools.product((True, False), DTYPES,
                                           ("one file", "shards", "beside others")))  # fmt: skip
         for i, (prefix, dtype, storage) in enumerate(products):

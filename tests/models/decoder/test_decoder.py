@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ponderttt.errors import InputError
+from ponderttt.models.decoder.config import RotaryScaling
 from ponderttt.models.decoder.families import gpt2, llama, neox
 from ponderttt.models.decoder.lm import TransformerLM
 
@@ -172,3 +173,27 @@ def test_parameter_counts_of_known_models():
     for size, parameters in body.items():
         config = neox.PYTHIA[f"pythia-{size}"]
         assert count(config) == parameters + 2 * config.vocab_size * config.width
+
+
+SCALING = RotaryScaling(8.0, 1.0, 4.0, original_positions=64)
+
+
+def test_slow_pairs_turn_slower_and_fast_ones_as_before():
+    turns = np.array([10.0, 4.0, 2.5, 1.0, 0.5])  # in 64 positions
+    expected = np.array([10.0, 4.0, 1.25 + 1.25 / 8, 1 / 8, 0.5 / 8])
+    scaled = SCALING.scale(2 * np.pi * turns / 64)
+    np.testing.assert_allclose(scaled, 2 * np.pi * expected / 64, rtol=1e-12)
+
+
+def test_scaled_positions_are_causal_and_another_model():
+    plain = llama.tiny().replace(rope_base=50.0)
+    scaled = TransformerLM.random(plain.replace(rope_scaling=SCALING))
+    tokens = random_tokens(scaled, (1, 60))
+    logits = np.asarray(scaled.logits(tokens))
+    assert np.abs(logits - TransformerLM.random(plain).logits(tokens)).max() > 1e-3
+    assert scaled.fingerprint != TransformerLM.random(plain).fingerprint
+    changed = tokens.copy()
+    changed[0, 40] = (changed[0, 40] + 1) % plain.vocab_size
+    after = np.asarray(scaled.logits(changed))
+    np.testing.assert_array_equal(after[:, :40], logits[:, :40])
+    assert (after[:, 40] != logits[:, 40]).any()

@@ -48,6 +48,7 @@ def config(
         mlp_bias=True,
         positions="rotary",
         rope_base=rotary.base,
+        rope_scaling=rotary.scaling,
         rotary_fraction=rotary.fraction,
         parallel_residual=parallel_residual,
         tied_head=tied_head,
@@ -109,6 +110,7 @@ def read_config(raw: dict) -> DecoderConfig:
     rotary = read_rotary(
         {"base": keys.rotary_emb_base, "fraction": keys.rotary_pct},
         {"rope_parameters": keys.rope_parameters, "rope_scaling": keys.rope_scaling},
+        positions=keys.max_position_embeddings,
         default=Rotary(fraction=0.25),
         partial=True,
     )

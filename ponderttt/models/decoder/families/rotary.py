@@ -1,11 +1,12 @@
-"""What a config.json says of rotary positions: their base, and how much of a head they turn."""
+"""What a config.json says of rotary positions: base, share of a head, scaling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from ponderttt.checks import Bounds, Positive, check
+from ponderttt.checks import Bounds, Count, Positive, check, shown
 from ponderttt.errors import InputError
+from ponderttt.models.decoder.config import RotaryScaling
 from ponderttt.models.decoder.families.config_file import read_keys
 from ponderttt.models.decoder.families.family import require
 
@@ -15,9 +16,11 @@ class Rotary(NamedTuple):
 
     base: float = 10_000.0
     fraction: float = 1.0
+    scaling: RotaryScaling | None = None
 
     def __str__(self) -> str:
-        return f"base {self.base:g}, {self.fraction:g} of a head"
+        scaled = "not scaled" if self.scaling is None else str(self.scaling)
+        return f"base {self.base:g}, {self.fraction:g} of a head, {scaled}"
 
 
 @dataclass(frozen=True)
@@ -31,27 +34,39 @@ class RotaryKeys:
         check(self)
 
 
+@dataclass(frozen=True)
+class ScaledKeys(RotaryKeys):
+    """What they say where their type is llama3."""
+
+    factor: Annotated[float, Bounds(1)] | None = None
+    low_freq_factor: Positive | None = None
+    high_freq_factor: Positive | None = None
+    original_max_position_embeddings: Count | None = None
+
+
 def read_rotary(
     beside: Mapping[str, float | None],
     places: Mapping[str, dict | None],
     *,
+    positions: int,
     default: Rotary | None = None,
     partial: bool = False,
 ) -> Rotary:
     """The rotary positions, wherever they stand: at the top level or in one of `places`.
 
     `beside` is what the top level states, by the names of `Rotary`'s fields, None where nothing.
-    What is said nowhere is `default`'s, and only where `partial` a head may be turned in part. An
-    `InputError` for a type that is not computed, and for places that disagree, of which
-    transformers follows one without a word.
+    What is said nowhere is `default`'s, and only where `partial` a head may be turned in part.
+    Scaling is from the model's `positions` where it does not say from how many. An `InputError` for
+    a type that is not computed, and for places that disagree, of which transformers follows one
+    without a word.
     """
-    top = {name: value for name, value in beside.items() if value is not None}
+    top: dict[str, Any] = {name: value for name, value in beside.items() if value is not None}
     known = (default or Rotary())._replace(**top)
     stated: dict[str, Rotary] = {}
     for name, inside in places.items():
         if inside:
             try:
-                stated[name] = _read(known, inside, partial)
+                stated[name] = _read(known, inside, positions, partial)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error
     found = next(iter(stated.values()), known)
@@ -66,22 +81,38 @@ def read_rotary(
     return found
 
 
-def _read(known: Rotary, said: dict, partial: bool) -> Rotary:
+def _read(known: Rotary, said: dict, positions: int, partial: bool) -> Rotary:
     """What `said` adds to what is `known`."""
-    types = {"rope_type", "type"} & set(said)
-    for name in sorted(types):
+    kinds = {name: said[name] for name in ("rope_type", "type") if name in said}
+    for kind in kinds.values():
         require(
-            said[name] == "default",
-            f"rope_type {said[name]!r} is not supported: expected 'default'; use a model whose "
-            "positions are not scaled",
+            kind in ("default", "llama3"),
+            f"rope_type {shown(kind)} is not supported: expected 'default' or 'llama3'; use a "
+            "model whose positions are scaled so, or not at all",
         )
-    keys = read_keys(
-        RotaryKeys, {"rope_theta": known.base, "partial_rotary_factor": known.fraction} | said,
-        only={"factor": (1.0, 1)}, harmless=frozenset({*types, "original_max_position_embeddings"}),
-    )  # fmt: skip
+    require(len(set(kinds.values())) < 2, f"rope_type and type disagree ({kinds}): expected one")
+    values = {"rope_theta": known.base, "partial_rotary_factor": known.fraction} | said
+    keys: RotaryKeys
+    if "llama3" in kinds.values():
+        keys = read_keys(ScaledKeys, values, harmless=frozenset(kinds))
+        scaling = _scaling(keys, positions)
+    else:
+        unscaled = frozenset({*kinds, "original_max_position_embeddings"})
+        keys = read_keys(RotaryKeys, values, only={"factor": (1.0, 1)}, harmless=unscaled)
+        scaling = None
     require(
         partial or keys.partial_rotary_factor == 1,
         f"partial_rotary_factor is {keys.partial_rotary_factor:g}: this family turns whole heads, "
         "expected 1",
     )
-    return Rotary(keys.rope_theta, keys.partial_rotary_factor)
+    return Rotary(keys.rope_theta, keys.partial_rotary_factor, scaling)
+
+
+def _scaling(keys: ScaledKeys, positions: int) -> RotaryScaling:
+    factors = {name: getattr(keys, name) for name in
+               ("factor", "low_freq_factor", "high_freq_factor")}  # fmt: skip
+    for name, value in factors.items():
+        require(value is not None, f"{name} is absent: expected a number, as rope_type is 'llama3'")
+    return RotaryScaling(
+        **factors, original_positions=keys.original_max_position_embeddings or positions
+    )
