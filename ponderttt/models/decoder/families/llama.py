@@ -222,4 +222,5 @@ FAMILY = Family(
     rules=RULES,
     random={"tiny": tiny()},
     wheels={"smollm2-135m": _smollm2},
+    shapes={"smollm2-135m": smollm2_135m()},
 )

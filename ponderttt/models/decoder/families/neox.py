@@ -171,4 +171,5 @@ FAMILY = Family(
     rules=RULES,
     random={"tiny-neox": tiny()},
     hub={name: f"EleutherAI/{name}" for name in PYTHIA},
+    shapes=PYTHIA,
 )
