@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ponderttt.checks import said, shown
 from ponderttt.errors import InputError
@@ -46,6 +46,26 @@ def check_machine(device: Device | None = None, *, probe: bool = True) -> None:
         raise InputError(_absent(device, error)) from error
     if device:
         jax.config.update("jax_default_device", found[0])
+
+
+class Memory(NamedTuple):
+    """Bytes that can be held: by the default device, and by the machine (or its container)."""
+
+    device: int
+    host: int
+
+
+def memory() -> Memory:
+    """What there is in all, whoever uses some of it now; a CPU's is the machine's."""
+    import jax
+    import psutil
+
+    host = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        host = min(host, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    device = getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
+    statistics = (device.memory_stats() or {}) if device.platform != "cpu" else {}
+    return Memory(int(statistics.get("bytes_limit", host)), host)
 
 
 def probe_machine() -> None:

@@ -25,6 +25,11 @@ PUBLIC = {
     ),
     "ponderttt.cache": ("import_closure",),
     "ponderttt.experiments.notebook": ("config",),
+    "ponderttt.experiments.config": (
+        "ExperimentConfig", "ModelConfig", "TrainingConfig", "get_125m_config", "get_350m_config",
+        "get_1b_config",
+    ),
+    "ponderttt.experiments.scales": ("scales", "needs", "check_needs"),
     "ponderttt.experiments.ppo_policy.tables": ("thinned",),
 }  # fmt: skip
 """Of DESIGN section 14, what is there so far and belongs to deciding."""

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from ponderttt.checks import check
 from ponderttt.errors import InputError
+from ponderttt.experiments.config import SCALES, ExperimentConfig, Scale
 from ponderttt.machine import Device, check_machine, explain, speak_plainly
 from ponderttt.prepare.inputs import SourceName
 from ponderttt.storage import as_path, writable_folder, write_text
@@ -22,11 +23,11 @@ from ponderttt.storage import as_path, writable_folder, write_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ponderttt.experiments.scales import Work
+    from ponderttt.models.decoder.config import DecoderConfig
     from ponderttt.models.decoder.lm import TransformerLM
+    from ponderttt.prepare.recipes import Recipe
     from ponderttt.result import Result
-
-Scale = Literal["125m", "350m", "1b"]
-SCALES = {"125m": "gpt2", "350m": "gpt2-medium", "1b": "gpt2-large"}
 
 
 def load_scale(scale: Scale) -> "TransformerLM":
@@ -36,7 +37,7 @@ def load_scale(scale: Scale) -> "TransformerLM":
     """
     from ponderttt.models.decoder.lm import TransformerLM
 
-    name = SCALES[scale]
+    name = SCALES[scale]().model.model_name
     sentence = f"Loading {name} ({scale})"
     try:
         lm = TransformerLM.from_pretrained(name, dtype="auto")
@@ -86,9 +87,28 @@ class TextCommand:
             raise no_text(shown_name(self.text), split, record)
         return said
 
-    def load(self) -> "TransformerLM":
-        """The language model, on the device."""
-        return load_scale(self.model_scale)
+    @property
+    def scale(self) -> ExperimentConfig:
+        """All that `model_scale` says."""
+        return SCALES[self.model_scale]()
+
+    def load(self, recipe: "Recipe", work: "Work", *, window: int | None = None) -> "TransformerLM":
+        """The language model, on the device; what it needs is printed before it is fetched.
+
+        An `InputError` where the machine cannot hold it.
+        """
+        from ponderttt.experiments.scales import check_needs, known_shape
+
+        def check(name: str, shape: "DecoderConfig", dtype: str) -> None:
+            line = check_needs(name, shape, recipe, work, dtype=dtype, window=window)
+            print(line, flush=True)
+
+        model = self.scale.model
+        check(model.model_name, known_shape(model.model_name), model.dtype)
+        lm = load_scale(self.model_scale)
+        if lm.name != model.model_name:
+            check(lm.name, lm.config, lm.dtype)
+        return lm
 
     def stated(self, lm: "TransformerLM") -> dict[str, Any]:
         """What results say of how they came about."""

@@ -3,11 +3,12 @@
 `python -m ponderttt.experiments.convergence_analysis --k_values 1 2 4 8 16 --max_batches 2`
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ponderttt.checks import Count, Seed
 from ponderttt.experiments.command import TableCommand, print_tables, run_module
+from ponderttt.experiments.config import SCALES, Scale
 from ponderttt.prepare.inputs import ModelName, SourceName
 
 
@@ -21,6 +22,8 @@ class ConvergenceAnalysisConfig(TableCommand):
     """Test documents read of each source."""
     model: ModelName = "smollm2-135m"
     """A name that is known (tiny: a random model, in a minute), or a folder of safetensors."""
+    model_scale: Scale | None = None
+    """GPT-2's scales, in place of `model`: gpt2, gpt2-medium, gpt2-large."""
     sources: tuple[SourceName, ...] = ("packages",)
     """Named sources, or folders of files of your own."""
     units: Count = 8
@@ -34,7 +37,10 @@ class ConvergenceAnalysisConfig(TableCommand):
     def experiment(self) -> Any:
         from ponderttt.experiments.convergence import ConvergenceConfig
 
-        return self.ask(ConvergenceConfig, test_documents=self.max_batches)
+        config = self.ask(ConvergenceConfig, test_documents=self.max_batches)
+        if self.model_scale is None:
+            return config
+        return replace(config, model=SCALES[self.model_scale]().model.model_name)
 
 
 def run(config: ConvergenceAnalysisConfig) -> Any:

@@ -47,6 +47,9 @@ class TrainBaselineConfig(TextCommand):
     suffix_blocks: Natural | None = None
     """What learns: additions to the MLPs of so many of the last blocks, or with 0 a map on the last
     hidden state. By default 0 with sgd, 4 with other rules."""
+    lora: bool = False
+    """Low-rank additions to every product of those blocks (or a map of low rank), of the scale's
+    rank: 64, 128 or 256. Without it full ones, to their MLPs."""
     seed: Seed = 0
 
     def __post_init__(self):
@@ -57,21 +60,28 @@ class TrainBaselineConfig(TextCommand):
 
 def run(config: TrainBaselineConfig) -> dict:
     """Read, printing as it goes; returns (and with `output_dir` writes) the results."""
-    from ponderttt.inner.update_rules import make_rule
-    from ponderttt.models.adapters.next_token import NextToken
+    from ponderttt.experiments.scales import Work
+    from ponderttt.prepare.recipes import Recipe
     from ponderttt.prepare.tuning import FIRST_TRIES
     from ponderttt.training.finite import NotFinite
+    from ponderttt.types import CHUNK_ACTIONS
 
     blocks, rate = FIRST_TRIES[config.rule]
     rate = rate if config.rate is None else config.rate
     blocks = blocks if config.suffix_blocks is None else config.suffix_blocks
-    adapter = NextToken(make_rule(config.rule, rate), suffix_blocks=blocks)
+    rank = config.scale.model.lora_rank if config.lora else None
+    recipe = Recipe(config.rule, rate, blocks, cadence=config.chunk_size, rank=rank)
     config = replace(config, rate=rate, suffix_blocks=blocks)
     folder, said = config.open_folder(config.action), config.show_source(config.split)
-    lm = config.load()
-    lm.check_suffix(adapter.suffix_blocks)
+    work = Work(
+        config.num_chunks * config.chunk_size,
+        CHUNK_ACTIONS.steps[CHUNK_ACTIONS.position(config.action)],
+        cached_tokens=min(config.num_chunks, config.max_chunks_per_document) * config.chunk_size,
+    )
+    lm = config.load(recipe, work, window=config.window)
+    recipe.check(lm)
     read = _chunks if config.window is None else _repository_chunks
-    count, chunks = read(config, lm, adapter)
+    count, chunks = read(config, lm, recipe.adapter())
     losses: list[float] = []
     costs: list[float] = []
     try:

@@ -25,11 +25,18 @@ def run(config: TrainPolicyConfig) -> dict:
     Where rewards cease to be finite, what was before is written and a `NotFinite` says where.
     """
     from ponderttt.experiments.live_policy.run import first_failure, histories, inner_rate, train
+    from ponderttt.experiments.scales import Work
     from ponderttt.policies.actor_critic import save_policy
+    from ponderttt.prepare.recipes import Recipe
     from ponderttt.types import CHUNK_ACTIONS
 
     folder, said = writable_folder(config.output_dir / config.model_scale), config.show_source()
-    lm = config.load()
+    rollouts = config.num_iterations * len(config.seeds)
+    work = Work(
+        rollouts * config.rollout_length * config.chunk_size, CHUNK_ACTIONS.max_steps,
+        config.at_once, config.documents * config.units * config.chunk_size,
+    )  # fmt: skip
+    lm = config.load(Recipe("sgd", 1.0, 0, cadence=config.chunk_size), work)
     trained = train(lm, config.text, config)
     found = dict(zip(config.seeds, histories(trained), strict=True))
     failure = first_failure(trained, config.seeds)

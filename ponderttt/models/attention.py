@@ -53,6 +53,8 @@ def rotary_angles(
     if not config.rotary_dim:
         return None
     frequency = config.rope_base ** (-np.arange(0, config.rotary_dim, 2) / config.rotary_dim)
+    if config.rope_scaling is not None:
+        frequency = config.rope_scaling.scale(frequency)
     angles = np.outer(apart * np.arange(length), frequency)
     return jnp.asarray(angles % (2 * np.pi), jnp.float32)
 

@@ -129,6 +129,13 @@ def test_no_loss_depends_on_its_own_or_a_later_token(lm, adapter, dispatch):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("adapter", ["lora", "in-place"])
+def test_blocks_with_attention_and_mlp_in_parallel_do_not_look_ahead(adapter):
+    neox, made = TransformerLM.from_pretrained("tiny-neox"), ADAPTERS[adapter]()
+    read = lambda d: losses(neox, made, Cycle(), d, window=window_of(made))  # noqa: E731
+    assert_causal(read, three(), (0, U - 1, U, 2 * U + 1, 3 * U, N * U - 1))
+
+
 @pytest.mark.parametrize("action", [*CHUNK_ACTIONS.names, "RANDOM"])
 def test_no_action_looks_ahead(tiny, action):
     policy = RandomPolicy(jnp.full(4, 0.25)) if action == "RANDOM" else UniformPolicy(action)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 HERE = Path(__file__).resolve().parent
 VOCABULARY, LENGTH = 61, 140  # longer than one block of queries
@@ -37,6 +44,16 @@ MODELS = {
             n_positions=160,
             bos_token_id=0,
             eos_token_id=0,
+        )
+    ),
+    "neox": lambda: GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=160,
         )
     ),
 }

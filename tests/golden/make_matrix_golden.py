@@ -4,7 +4,7 @@ python -m venv /tmp/torchenv && /tmp/torchenv/bin/pip install torch==2.13.0 tran
 /tmp/torchenv/bin/python tests/golden/make_matrix_golden.py
 
 The base models (weights are whole numbers over 64), their logits, and for every variant how far
-the logits of transformers are from its base's: NaN where it does not load.
+the logits of transformers are from its base's: NaN where it does not load or run.
 """
 
 import json
@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen2Config
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from support.checkpoint_variants import variants  # noqa: E402 - the path above
+from support.checkpoints import HEAD, family_of  # noqa: E402
 
 VOCABULARY, LENGTH = 37, 24
 GPT2 = dict(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32,
@@ -27,6 +28,10 @@ GPT2 = dict(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=3
 LLAMA = dict(
     vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
     num_attention_heads=4, max_position_embeddings=32,
+)  # fmt: skip
+NEOX = dict(
+    vocab_size=VOCABULARY, hidden_size=32, intermediate_size=24, num_hidden_layers=2,
+    num_attention_heads=2, max_position_embeddings=32,
 )  # fmt: skip
 BASES = {
     "gpt2-tied": GPT2Config(**GPT2),
@@ -39,11 +44,32 @@ BASES = {
         **LLAMA, num_key_value_heads=2, rms_norm_eps=1e-2, rope_theta=50_000.0
     ),
     "llama-wide": LlamaConfig(**LLAMA, num_key_value_heads=1, head_dim=6, rope_theta=2_000.0),
+    "llama3-scaled": LlamaConfig(
+        **LLAMA, num_key_value_heads=2, head_dim=12, attention_bias=True, mlp_bias=True,
+        rope_parameters={
+            "rope_type": "llama3", "rope_theta": 200.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+        },
+    ),
+    "qwen2-tied": Qwen2Config(
+        **LLAMA, num_key_value_heads=2, tie_word_embeddings=True, rope_theta=500.0
+    ),
+    "neox-parallel": GPTNeoXConfig(**NEOX, rotary_pct=0.25),
+    "neox-sequential": GPTNeoXConfig(
+        **NEOX, rotary_pct=0.25, use_parallel_residual=False, rotary_emb_base=500,
+        tie_word_embeddings=True,
+    ),
+    "neox-parallel-whole": GPTNeoXConfig(
+        **NEOX, rotary_pct=1.0, rotary_emb_base=2_000, hidden_act="gelu_new", attention_bias=False,
+    ),
+    "neox-sequential-whole": GPTNeoXConfig(
+        **NEOX, rotary_pct=1.0, use_parallel_residual=False, layer_norm_eps=1e-3,
+    ),
 }  # fmt: skip
 
 
-def made(config):
-    """A model whose weights are multiples of 1/64, as safetensors names them, and its config."""
+def made(config, head):
+    """A model whose weights are multiples of 1/64, and its tensors by their names on the hub."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
@@ -52,8 +78,9 @@ def made(config):
             noise = torch.clip(torch.randn_like(parameter) * 20, -60, 60)
             parameter.copy_(centre + torch.round(noise) / 64)
     tensors = {name: x.numpy() for name, x in model.state_dict().items()}
-    if config.tie_word_embeddings:
-        del tensors["lm_head.weight"]
+    output = tensors.pop("lm_head.weight")
+    if not config.tie_word_embeddings:
+        tensors[head] = output
     return model, tensors
 
 
@@ -69,9 +96,9 @@ def distance(variant, config, tensors, tokens, logits) -> float:
             return float("nan")  # transformers would allocate that much
         try:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            found = logits_of(model, tokens)
         except Exception:
             return float("nan")
-        found = logits_of(model, tokens)
     if found.shape != logits.shape:
         return float("inf")
     return float(np.abs(found - logits).max() / np.abs(logits).max())
@@ -84,7 +111,7 @@ def main():
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (1, LENGTH))
     arrays, bases = {"tokens": tokens.astype(np.int32)}, {}
     for base, config in BASES.items():
-        model, tensors = made(config)
+        model, tensors = made(config, HEAD[family_of(base)])
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             raw = json.loads(Path(folder, "config.json").read_text())

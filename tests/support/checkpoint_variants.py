@@ -8,7 +8,6 @@ import numpy as np
 from support.checkpoints import (
     EMBEDDING,
     HEAD,
-    SPELLINGS,
     Config,
     Variant,
     family_of,
@@ -16,6 +15,7 @@ from support.checkpoints import (
     layouts,
     save,
     shard,
+    spellings_of,
     without_prefix,
     write_config,
 )
@@ -46,7 +46,7 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
         ("quantization_config", {"quantization_config": {"quant_method": "gptq"}}),
         ("auto_map names code", {"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}),
         ("attn_logit_softcapping", {"attn_logit_softcapping": 30.0}),
-        ("model_type 'gpt_neox'", {"model_type": "gpt_neox"}),
+        ("model_type 'bert'", {"model_type": "bert"}),
         ("model_type None", {"model_type": None}),
         (r"model_type \['gpt2'\]", {"model_type": ["gpt2"]}),
         ("disagree", {"n_layer": 1}),
@@ -70,9 +70,9 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
         ("disagree", {"num_hidden_layers": 1}),
         ("nothing fills", {"num_hidden_layers": 3}),
         ("hidden_act 'gelu'", {"hidden_act": "gelu"}),
-        ("attention_bias is True", {"attention_bias": True}),
+        ("nothing fills blocks.attention_out_bias", {"attention_bias": True}),
         ("attention_bias is 0", {"attention_bias": 0}),
-        ("mlp_bias is True", {"mlp_bias": True}),
+        ("nothing fills blocks.mlp_in_bias", {"mlp_bias": True}),
         ("sliding_window is 8", {"sliding_window": 8}),
         ("partial_rotary_factor is 0.5", {"partial_rotary_factor": 0.5}),
         ("rope_theta is '500'", {"rope_parameters": None, "rope_theta": "500"}),
@@ -87,9 +87,11 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
                                                     "rope_theta": 50_000.0}}),
         ("rope_type 'linear'", {"rope_scaling": {"type": "linear", "factor": 2.0,
                                                  "rope_theta": 50_000.0}}),
-        ("rope_type 'llama3'", {"rope_scaling": {
+        ("disagree", {"rope_scaling": {
             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 16, "rope_theta": 50_000.0}}),
+        ("low_freq_factor is 4, a key", {"rope_parameters": {
+            "rope_type": "default", "low_freq_factor": 4, "rope_theta": 50_000.0}}),
         ("rope_type 'yarn'", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0,
                                                   "rope_theta": 50_000.0}}),
         ("factor is 2.0", {"rope_parameters": {"rope_type": "default", "factor": 2.0,
@@ -99,6 +101,68 @@ CHANGES: dict[str, list[tuple[str, dict]]] = {
             "rope_theta": 50_000.0, "partial_rotary_factor": 0.5}}),
         ("residual_multiplier", {"residual_multiplier": 0.5}),
     ],
+    "llama3-scaled": [
+        ("has no place", {"attention_bias": False}),
+        ("has no place", {"mlp_bias": False}),
+        *(
+            (said, {"rope_parameters": {
+                "rope_type": "llama3", "rope_theta": 200.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 16} | change})
+            for said, change in (
+                ("factor is absent", {"factor": None}),
+                ("factor is 0.5", {"factor": 0.5}),
+                ("factor is '8'", {"factor": "8"}),
+                ("low_freq_factor is 4: expected less", {"low_freq_factor": 4}),
+                ("high_freq_factor is absent", {"high_freq_factor": None}),
+                ("original_max_position_embeddings is 0", {"original_max_position_embeddings": 0}),
+                ("original_max_position_embeddings is 16.0",
+                 {"original_max_position_embeddings": 16.0}),
+                ("rope_type and type disagree", {"type": "default"}),
+                ("rope_type 'dynamic'", {"rope_type": "dynamic"}),
+                ("beta_fast", {"beta_fast": 32}),
+            )
+        ),
+        ("disagree", {"rope_scaling": {"rope_type": "default", "rope_theta": 200.0}}),
+        ("original_max_position_embeddings is 16, a key",
+         {"original_max_position_embeddings": 16}),
+    ],
+    "qwen2-tied": [
+        ("use_sliding_window is True", {"use_sliding_window": True}),
+        ("use_mrope is True", {"use_mrope": True}),
+        ("layer_types is .*expected full_attention",
+         {"layer_types": ["full_attention", "sliding_attention"]}),
+        ("attention_bias is True, a key", {"attention_bias": True}),
+        ("layer_types is .*a key", {"model_type": "llama"}),
+    ],
+    "neox-parallel": [
+        ("num_attention_heads", {"num_attention_heads": 3}),
+        ("hidden_size is '32'", {"hidden_size": "32"}),
+        ("hidden_size is 0", {"hidden_size": 0}),
+        ("layer_norm_eps is None", {"layer_norm_eps": None}),
+        ("use_parallel_residual is 1", {"use_parallel_residual": 1}),
+        ("hidden_act 'relu'", {"hidden_act": "relu"}),
+        ("head_dim is 4", {"head_dim": 4}),
+        ("rope_theta is 500.0, a key that no model", {"rope_theta": 500.0}),
+        ("rotary_pct is null", {"rotary_pct": None}),
+        ("rotary_emb_base is null", {"rotary_emb_base": None}),
+        ("rotary_pct is 1.5", {"rotary_pct": 1.5}),
+        ("rotary_pct is 0", {"rotary_pct": 0}),
+        ("disagree", {"rotary_pct": 0.5}),
+        ("disagree", {"rotary_emb_base": 500}),
+        ("disagree", {"rope_scaling": {"type": "default", "rope_theta": 500}}),
+        ("turn 1 of a head's 16", {"rope_parameters": None, "rotary_pct": 0.1}),
+        ("turn 0 of a head's 16", {"rope_parameters": None, "rotary_pct": 0.05}),
+        ("turn 3 of a head's 16", {"rope_parameters": None, "rotary_pct": 0.2}),
+        ("rope_type 'linear'", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+        ("rope_type 'dynamic'", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}),
+        ("has no place", {"attention_bias": False}),
+        ("nothing fills", {"num_hidden_layers": 3}),
+        ("disagree", {"num_hidden_layers": 1}),
+        ("disagree", {"vocab_size": 64}),
+        ("disagree", {"intermediate_size": 64}),
+    ],
+    "neox-sequential": [("nothing fills output", {"tie_word_embeddings": False})],
+    "neox-parallel-whole": [("nothing fills blocks.attention_out_bias", {"attention_bias": True})],
 }  # fmt: skip
 """What a refusal says, and the changes of the configuration that are refused so."""
 
@@ -108,6 +172,8 @@ DEFAULTS = {
     "scale_attn_weights architectures transformers_version dtype",
     "llama-tied": "rms_norm_eps num_key_value_heads head_dim hidden_act attention_bias mlp_bias "
     "architectures transformers_version dtype",
+    "neox-parallel": "layer_norm_eps hidden_act use_parallel_residual attention_bias "
+    "tie_word_embeddings rope_parameters architectures transformers_version dtype",
 }
 """Keys whose values are those that transformers takes where they are absent."""
 
@@ -122,7 +188,7 @@ def variants(bases: dict[str, Config]) -> Iterator[Variant]:
     """All of them."""
     yield from layouts(bases)
     for base in bases:
-        for name, spell in SPELLINGS[family_of(base)].items():
+        for name, spell in spellings_of(base).items():
             yield Variant(f"{base}: spelled {name}", base, partial(one_file, change=spell))
         yield from _loaded(base)
         yield from _sharded(base)
@@ -135,7 +201,12 @@ def variants(bases: dict[str, Config]) -> Iterator[Variant]:
     for gelu in GELUS:
         change = partial(_changed, activation_function=gelu)
         yield Variant(f"gpt2-tied: {gelu}", "gpt2-tied", partial(one_file, change=change))
-    for base in ("gpt2-untied", "llama-untied"):
+        change, base = partial(_changed, hidden_act=gelu), "neox-parallel-whole"
+        yield Variant(f"{base}: {gelu}", base, partial(one_file, change=change))
+    edit = partial(_renamed, old=HEAD["neox"], new="lm_head.weight")
+    for base in ("neox-parallel", "neox-sequential-whole"):
+        yield Variant(f"{base}: the head's newer name", base, partial(one_file, edit=edit))
+    for base in ("gpt2-untied", "llama-untied", "neox-parallel"):
         change = partial(_changed, tie_word_embeddings=True)
         yield Variant(f"{base}: said to be tied", base, partial(one_file, change=change))
     for base, changes in CHANGES.items():
@@ -200,12 +271,19 @@ def _absent(bases: dict[str, Config]) -> Iterator[Variant]:
                 *(f"self_attn.{p}_proj" for p in "qkvo"), "input_layernorm",
                 *(f"mlp.{p}_proj" for p in ("gate", "up", "down")), "post_attention_layernorm",
             )
-        ] + [HEAD],
+        ] + [HEAD["llama"]],
+        "neox-parallel": [
+            f"layers.1.{part}.{kind}" for kind in ("weight", "bias")
+            for part in (
+                "input_layernorm", "post_attention_layernorm", "attention.query_key_value",
+                "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h",
+            )
+        ] + [HEAD["neox"]],
     }  # fmt: skip
     for base, names in parts.items():
         for name in names:
             edit = partial(lambda end, t: {k: x for k, x in t.items() if not k.endswith(end)}, name)
-            where = "output" if name == HEAD else "of layer 1"
+            where = "output" if name == HEAD[family_of(base)] else "of layer 1"
             refused = f"nothing fills [^;]*{where}"
             yield Variant(f"{base}: no {name}", base, partial(one_file, edit=edit), refused)
 

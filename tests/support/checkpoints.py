@@ -17,9 +17,12 @@ Config = dict[str, Any]
 Tensors = dict[str, np.ndarray]
 Files = dict[str, Tensors]
 
-EMBEDDING = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight"}
-HEAD = "lm_head.weight"
-PREFIX = {"gpt2": "transformer.", "llama": "model."}
+EMBEDDING = {
+    "gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight",
+    "neox": "gpt_neox.embed_in.weight",
+}  # fmt: skip
+HEAD = {"gpt2": "lm_head.weight", "llama": "lm_head.weight", "neox": "embed_out.weight"}
+PREFIX = {"gpt2": "transformer.", "llama": "model.", "neox": "gpt_neox."}
 DTYPES = ("F32", "F16", "BF16", "F64")
 
 
@@ -86,8 +89,13 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def family_of(base: str) -> str:
-    """`llama` of `llama-tied`."""
-    return base.split("-")[0]
+    """`llama` of `llama-tied`, and of its kin, whose tensors are called the same."""
+    return {"llama3": "llama", "qwen2": "llama"}.get(kind := base.split("-")[0], kind)
+
+
+def spellings_of(base: str) -> dict[str, Callable[[Config], Config]]:
+    """Configurations that mean the same as the base's."""
+    return SPELLINGS[base.split("-")[0]]
 
 
 # What a layout does to the tensors of a base.
@@ -100,13 +108,13 @@ def without_prefix(base: str, tensors: Tensors) -> Tensors:
 
 def with_head(how: str, base: str, tensors: Tensors) -> Tensors:
     """Of a tied model: the embedding, the head or both."""
-    name = EMBEDDING[family_of(base)]
-    both = {HEAD: tensors[name]} | tensors
-    return {k: x for k, x in both.items() if k != {"embedding": HEAD, "head": name}.get(how)}
+    name, head = EMBEDDING[family_of(base)], HEAD[family_of(base)]
+    both = {head: tensors[name]} | tensors
+    return {k: x for k, x in both.items() if k != {"embedding": head, "head": name}.get(how)}
 
 
 def with_buffers(how: str, base: str, tensors: Tensors) -> Tensors:
-    """Buffers that older versions saved: masks of GPT-2, frequencies of Llama."""
+    """Buffers that older versions saved: masks of GPT-2, frequencies of Llama, both of NeoX."""
     masks, half = np.tril(np.ones((1, 1, 8, 8), np.float32)), np.ones(2, np.float32)
     extra: Tensors = {}
     if how == "each":
@@ -117,9 +125,14 @@ def with_buffers(how: str, base: str, tensors: Tensors) -> Tensors:
                     f"transformer.h.{i}.attn.masked_bias": np.full((), -1e4, np.float32),
                 },
                 "llama": {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": half},
+                "neox": {
+                    f"gpt_neox.layers.{i}.attention.bias": masks,
+                    f"gpt_neox.layers.{i}.attention.masked_bias": np.full((), -1e4, np.float32),
+                    f"gpt_neox.layers.{i}.attention.rotary_emb.inv_freq": half,
+                },
             }[family_of(base)]
-    elif how == "one" and family_of(base) == "llama":
-        extra = {"model.rotary_emb.inv_freq": half}
+    elif how == "one" and family_of(base) != "gpt2":
+        extra = {f"{PREFIX[family_of(base)]}rotary_emb.inv_freq": half}
     return tensors | extra
 
 
@@ -159,12 +172,54 @@ SPELLINGS: dict[str, dict[str, Callable[[Config], Config]]] = {
                                    "sliding_window": None, "is_llama_config": True,
                                    "rope_interleaved": False, "attention_dropout": 0.1},
     },
+    "neox": {
+        "as saved": lambda c: c,
+        "top": lambda c: _rope(c, {}, rotary_pct=_share(c), rotary_emb_base=_theta(c)),
+        "top, integer": lambda c: _rope(c, {}, rotary_pct=_share(c),
+                                        rotary_emb_base=int(_theta(c))),
+        "scaling, default": lambda c: _rope(
+            c, {}, rope_scaling={"type": "default", "partial_rotary_factor": _share(c)},
+            rotary_emb_base=_theta(c),
+        ),
+        "base beside": lambda c: _rope(c, {"partial_rotary_factor": _share(c)},
+                                       rotary_emb_base=_theta(c)),
+        "everywhere the same": lambda c: c | {"rotary_pct": _share(c),
+                                              "rotary_emb_base": _theta(c)},
+        "of the hub": lambda c: _rope(c, {}, rotary_pct=_share(c), rotary_emb_base=_theta(c),
+                                      torch_dtype="float16", classifier_dropout=0.1),
+    },
 }  # fmt: skip
+SPELLINGS["llama3"] = {
+    "as saved": lambda c: c,
+    "scaling, base beside": lambda c: _rope(c, {}, rope_theta=_theta(c), rope_scaling={
+        k: x for k, x in c["rope_parameters"].items() if k != "rope_theta"
+    }),
+    "scaling, type": lambda c: _rope(c, {}, rope_scaling={
+        {"rope_type": "type"}.get(k, k): x for k, x in c["rope_parameters"].items()
+    }),
+    "everywhere the same": lambda c: c | {"rope_theta": _theta(c),
+                                          "rope_scaling": c["rope_parameters"]},
+}  # fmt: skip
+SPELLINGS["qwen2"] = SPELLINGS["llama"] | {
+    "of the hub": lambda c: _rope(
+        c,
+        {},
+        rope_theta=_theta(c),
+        sliding_window=32,
+        max_window_layers=1,
+        use_mrope=False,
+        use_sliding_window=False,
+    ),
+}
 """Configurations that mean the same."""
 
 
 def _theta(config: Config) -> float:
     return config["rope_parameters"]["rope_theta"]
+
+
+def _share(config: Config) -> float:
+    return config["rope_parameters"]["partial_rotary_factor"]
 
 
 def _rope(config: Config, parameters: dict, **beside: Any) -> Config:
@@ -188,8 +243,8 @@ def _store(how: str, folder: Path, base: str, tensors: Tensors, dtype: str) -> N
 def layouts(bases: dict[str, Config]) -> Iterator[Variant]:
     """Every prefix, type and storage of every base; the other axes take turns."""
     for base, config in bases.items():
-        family, tied = family_of(base), config["tie_word_embeddings"]
-        spellings = SPELLINGS[family]
+        tied = config["tie_word_embeddings"]
+        spellings = spellings_of(base)
         products = list(itertools.product((True, False), DTYPES,
                                           ("one file", "shards", "beside others")))  # fmt: skip
         for i, (prefix, dtype, storage) in enumerate(products):

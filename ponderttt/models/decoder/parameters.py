@@ -36,9 +36,13 @@ def param_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"blocks.attention_norm_{part}"] = (layers, width)
         shapes[f"blocks.mlp_norm_{part}"] = (layers, width)
     projections = projection_shapes(config)
-    for name in ("qkv", "attention_out", "mlp_in", "mlp_out"):
+    biased = {
+        "qkv": config.qkv_bias, "attention_out": config.attention_out_bias,
+        "mlp_in": config.mlp_bias, "mlp_out": config.mlp_bias,
+    }  # fmt: skip
+    for name, has_bias in biased.items():
         shapes[f"blocks.{name}"] = (layers, *projections[name])
-        if config.bias:
+        if has_bias:
             shapes[f"blocks.{name}_bias"] = (layers, projections[name][1])
     return shapes
 

@@ -60,6 +60,21 @@ def load_weights(name: str) -> Weights:
     return from_folder(hub_folder(name, MODEL_FILES), tokenizer_name=name)
 
 
+def model_shape(name: str) -> DecoderConfig | None:
+    """The configuration of the model called `name`, without its weights; nothing is fetched.
+
+    None for a repository of the hub that is known by its id alone. A name that means nothing, or a
+    folder whose config.json cannot be read, is an `InputError`.
+    """
+    check_model(name)
+    for family in FAMILIES.values():
+        for known in (family.random, family.shapes):
+            if name in known:
+                return known[name]
+    folder = as_path(name, "model")
+    return read_config(folder / CONFIG) if folder.is_dir() else None
+
+
 def random_weights(config: DecoderConfig, seed: int) -> Weights:
     """Weights drawn from a seed, for the byte tokenizer."""
     params = initial_params(config, jax.random.key(seed), jnp.float32)
@@ -79,7 +94,7 @@ def from_folder(folder: Path, *, tokenizer_name: str) -> Weights:
 
 def read_config(path: Path) -> DecoderConfig:
     """A `config.json` of Hugging Face; what the decoder cannot do is an `InputError`."""
-    known = " or ".join(FAMILIES)
+    known = ", ".join(FAMILIES)
     raw = read_mapping(path)
     kind = raw.get("model_type")
     try:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from ponderttt.errors import InputError
-from ponderttt.models.decoder.families import gpt2, llama
+from ponderttt.models.decoder.config import RotaryScaling
+from ponderttt.models.decoder.families import gpt2, llama, neox
 from ponderttt.models.decoder.lm import TransformerLM
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-FAMILIES = ["tiny", "tiny-gpt2"]
+FAMILIES = ["tiny", "tiny-gpt2", "tiny-neox"]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -36,7 +37,7 @@ def random_deltas(lm, blocks, scale=0.3):
     return low_rank | {"mlp_out": {"w": draw(blocks, *shapes["mlp_out"])}}
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
 def test_logits_equal_those_of_transformers(name):
     golden = np.load(GOLDEN / f"{name}.npz")
     lm = TransformerLM.from_pretrained(GOLDEN / name)
@@ -166,17 +167,33 @@ def test_parameter_counts_of_known_models():
     assert count(gpt2.gpt2_medium()) == 354_823_168
     assert count(gpt2.gpt2_large()) == 774_030_080
     assert count(gpt2.gpt2_xl()) == 1_557_611_200
+    # Table 1 of Pythia (2304.01373) counts without embedding and head.
+    body = {"70m": 18_915_328, "160m": 85_056_000, "410m": 302_311_424, "1b": 805_736_448,
+            "1.4b": 1_208_602_624}  # fmt: skip
+    for size, parameters in body.items():
+        config = neox.PYTHIA[f"pythia-{size}"]
+        assert count(config) == parameters + 2 * config.vocab_size * config.width
 
 
-def test_gpt_neox_choices_are_causal_and_differ_from_the_sequential_block():
-    config = gpt2.tiny().replace(
-        positions="rotary", rotary_fraction=0.25, parallel_residual=True, tied_head=False
-    )
-    lm = TransformerLM.random(config)
-    sequential = TransformerLM.random(config.replace(parallel_residual=False))
-    tokens = random_tokens(lm, (1, 30))
-    logits = np.asarray(lm.logits(tokens))
-    assert np.abs(logits - sequential.logits(tokens)).max() > 1e-3
+SCALING = RotaryScaling(8.0, 1.0, 4.0, original_positions=64)
+
+
+def test_slow_pairs_turn_slower_and_fast_ones_as_before():
+    turns = np.array([10.0, 4.0, 2.5, 1.0, 0.5])  # in 64 positions
+    expected = np.array([10.0, 4.0, 1.25 + 1.25 / 8, 1 / 8, 0.5 / 8])
+    scaled = SCALING.scale(2 * np.pi * turns / 64)
+    np.testing.assert_allclose(scaled, 2 * np.pi * expected / 64, rtol=1e-12)
+
+
+def test_scaled_positions_are_causal_and_another_model():
+    plain = llama.tiny().replace(rope_base=50.0)
+    scaled = TransformerLM.random(plain.replace(rope_scaling=SCALING))
+    tokens = random_tokens(scaled, (1, 60))
+    logits = np.asarray(scaled.logits(tokens))
+    assert np.abs(logits - TransformerLM.random(plain).logits(tokens)).max() > 1e-3
+    assert scaled.fingerprint != TransformerLM.random(plain).fingerprint
     changed = tokens.copy()
-    changed[0, 20] = (changed[0, 20] + 1) % config.vocab_size
-    np.testing.assert_array_equal(np.asarray(lm.logits(changed))[:, :20], logits[:, :20])
+    changed[0, 40] = (changed[0, 40] + 1) % plain.vocab_size
+    after = np.asarray(scaled.logits(changed))
+    np.testing.assert_array_equal(after[:, :40], logits[:, :40])
+    assert (after[:, 40] != logits[:, 40]).any()

@@ -24,7 +24,9 @@ VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
-        st.sampled_from(["rope_type", "type", "rope_theta", "factor"]) | st.text(max_size=4),
+        st.sampled_from(
+            ["rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor"]
+        ) | st.text(max_size=4),
         inner, max_size=3,
     ),
     max_leaves=6,
@@ -35,6 +37,11 @@ KEYS = {
     "llama": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
     "num_key_value_heads head_dim hidden_act max_position_embeddings rms_norm_eps rope_theta "
     "rope_parameters rope_scaling tie_word_embeddings attention_bias sliding_window dtype",
+    "qwen2": "vocab_size hidden_size num_attention_heads num_key_value_heads rope_parameters "
+    "rope_scaling use_sliding_window sliding_window layer_types attention_bias",
+    "gpt_neox": "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+    "hidden_act max_position_embeddings layer_norm_eps use_parallel_residual attention_bias "
+    "rotary_pct rotary_emb_base rope_parameters rope_scaling tie_word_embeddings head_dim dtype",
 }
 
 
@@ -124,7 +131,10 @@ def test_the_rules_of_a_family_fill_every_parameter_once(family):
     from ponderttt.models.decoder.checkpoint import column_slice
 
     for config in FAMILIES[family].random.values():
-        for target, shape in param_shapes(config.replace(tied_head=False)).items():
+        config = config.replace(
+            tied_head=False, qkv_bias=True, attention_out_bias=True, mlp_bias=True
+        )
+        for target, shape in param_shapes(config).items():
             filled = np.zeros(shape[-1], int)
             for rule in FAMILIES[family].rules:
                 if rule.target == target:

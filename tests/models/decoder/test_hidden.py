@@ -188,7 +188,7 @@ def test_the_banded_pass_is_the_dense_one_of_each_file(lm, tokens):
         np.testing.assert_allclose(states[start:stop].reshape(-1, 32), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-gpt2"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-gpt2", "tiny-neox"])
 def test_the_full_window_is_one_long_forward_of_a_short_file(name):
     model, documents = TransformerLM.from_pretrained(name), files()
     states = hidden_states(model, documents, window=window_of(model.config, 8))[0]
@@ -207,7 +207,7 @@ def test_learned_positions_are_read_in_a_window_that_ends_with_the_unit():
 
 
 @pytest.mark.parametrize("window", [Window(16), Window(64), Window(16, overlap=False)])
-@pytest.mark.parametrize("name", ["tiny", "tiny-gpt2"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-gpt2", "tiny-neox"])
 @pytest.mark.parametrize("suffix_blocks", [0, 1])
 def test_no_state_depends_on_a_later_token_or_another_file(name, window, suffix_blocks):
     model, documents = TransformerLM.from_pretrained(name), files()

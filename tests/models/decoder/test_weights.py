@@ -56,7 +56,9 @@ def test_a_local_folder_has_a_fingerprint_of_its_weights(saved):
 
 @pytest.mark.parametrize("name", ["gpt5", "./nowhere", ""])
 def test_an_unknown_model_says_what_is_known(name):
-    with pytest.raises(InputError, match="smollm2-135m, tiny, tiny-gpt2, gpt2"):
+    with pytest.raises(
+        InputError, match="smollm2-135m, tiny, tiny-gpt2, tiny-neox, tiny-qwen2, gpt2"
+    ):
         TransformerLM.from_pretrained(name)
 
 
@@ -110,7 +112,7 @@ def test_a_truncated_safetensors_file_is_named(saved, keep):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"model_type": "bert"}, "'bert' is not supported; expected llama or gpt2"),
+        ({"model_type": "bert"}, "'bert' is not supported; expected llama, gpt2, gpt_neox, qwen2"),
         ({"n_layer": 3}, "nothing fills blocks"),
         ({"n_layer": 1}, "does not fit"),
         ({"n_embd": 32}, "does not fit"),
@@ -167,7 +169,9 @@ def test_a_family_is_one_file_and_one_line_in_the_table(monkeypatch, saved):
     )  # fmt: skip
     before = TransformerLM.from_pretrained(saved)
     edit_config(saved, model_type="other")
-    with pytest.raises(InputError, match="'other' is not supported; expected llama or gpt2"):
+    with pytest.raises(
+        InputError, match="'other' is not supported; expected llama, gpt2, gpt_neox, qwen2"
+    ):
         TransformerLM.from_pretrained(saved)
     monkeypatch.setitem(FAMILIES, "other", family)
     tokens = np.arange(30, dtype=np.int32)[None]
@@ -175,7 +179,9 @@ def test_a_family_is_one_file_and_one_line_in_the_table(monkeypatch, saved):
     assert after.config.family == "other"
     np.testing.assert_array_equal(after.logits(tokens), before.logits(tokens))
     assert TransformerLM.from_pretrained("tiny-other").config.layers == 2
-    with pytest.raises(InputError, match="tiny, tiny-gpt2, tiny-other, gpt2"):
+    with pytest.raises(
+        InputError, match="tiny, tiny-gpt2, tiny-neox, tiny-qwen2, tiny-other, gpt2"
+    ):
         TransformerLM.from_pretrained("gpt5")
 
 

