@@ -4,10 +4,12 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ponderttt.checks import said
 from ponderttt.errors import InputError
+
+Answer = TypeVar("Answer")
 
 TIMEOUT = 10.0  # seconds for the hub's first answer: a machine without a network fails soon
 PATIENCE = 60.0  # seconds in all that a hub with too many requests is waited for
@@ -41,14 +43,14 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
         return fetch()  # by name, not by commit: or the cache would not know it by name
 
     try:
-        return _patiently(ask)
+        return patiently(ask)
     except GatedRepoError as error:
         raise InputError(
             f"{repository!r} is gated: ask for access at huggingface.co/{repository} and run "
             "`hf auth login`, or name a local folder instead"
         ) from error
     except Exception as failed:  # which class says so depends on the transport in use
-        status = _status(failed)
+        status = status_of(failed)
         if isinstance(failed, HfHubHTTPError) and status not in BUSY:
             raise InputError(
                 f"the hub refuses {repository!r} ({said(failed)}); check the name at "
@@ -64,14 +66,14 @@ def hub_folder(repository: str, patterns: tuple[str, ...]) -> Path:
             ) from failed
 
 
-def _patiently(ask: Callable[[], Path]) -> Path:
+def patiently(ask: Callable[[], Answer]) -> Answer:
     """`ask()`, again after the time that the hub asks for, where it has too many requests."""
     waited, wait = 0.0, 1.0
     while True:
         try:
             return ask()
         except Exception as error:
-            if _status(error) != TOO_MANY:
+            if status_of(error) != TOO_MANY:
                 raise
             wait = max(_retry_after(error), wait)
             if waited + wait > PATIENCE:
@@ -80,7 +82,7 @@ def _patiently(ask: Callable[[], Path]) -> Path:
         waited, wait = waited + wait, 2 * wait
 
 
-def _status(error: Exception) -> int | None:
+def status_of(error: Exception) -> int | None:
     """The status of the answer that was an error; None where there was no answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 

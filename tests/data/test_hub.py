@@ -1,16 +1,13 @@
 """Model files from a hub on the loopback: every answer ends as the files, or as one line."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from support.checkpoints import save
-from support.hub_server import COMMIT, hub
+from support.hub_server import COMMIT, hub, python
 
 from ponderttt.data import hub as hub_module
 from ponderttt.data.hub import is_hub_id
@@ -32,19 +29,6 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 """
-
-
-def python(script, url, home):
-    """A process of its own, for the client reads the hub's address when it is imported."""
-    environment = os.environ | {
-        "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "NO_PROXY": "127.0.0.1",
-    }  # fmt: skip
-    environment.pop("HF_HUB_OFFLINE", None)
-    return subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
-    )
 
 
 def fetched(done, home):

@@ -6,14 +6,17 @@ the same each time.
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REPOSITORY = "owner/model"
 ERRORS = {401: "GatedRepo", 403: "GatedRepo", 404: "RepoNotFound"}
 
 
@@ -23,9 +26,11 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes], faults: dict[str, list[Any]], wait: str):
+    def __init__(
+        self, files: dict[str, bytes], faults: dict[str, list[Any]], wait: str, repository: str
+    ):
         super().__init__(("127.0.0.1", 0), _Answers)
-        self.files, self.wait = files, wait
+        self.files, self.wait, self.repository = files, wait, repository
         self.faults = {path: list(each) for path, each in faults.items()}
         self.requests: list[tuple[str, str, str | None]] = []
         self.stop = threading.Event()
@@ -53,39 +58,51 @@ class _Answers(BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.do_GET()
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.do_GET()
+
     def do_GET(self):
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
+        path = unquote(path)
         self.server.requests.append((self.command, path, self.headers.get("Range")))
-        fault = self.server.fault(path) if self.command == "GET" else None
+        fault = None if self.command == "HEAD" else self.server.fault(path)
         if fault == "hang":
             self.server.stop.wait(30)
             self.close_connection = True
         elif isinstance(fault, int):
             self.refuse(fault)
         elif path.startswith("/api/"):
-            self.describe(path)
+            self.describe(path, "recursive=true" in query.lower())
         else:
             self.give(path, fault)
 
-    def refuse(self, status: int):
+    def refuse(self, status: int, code: str | None = None):
         body = json.dumps({"error": f"status {status}"}).encode()
         self.send_response(status)
-        if status in ERRORS:
-            self.send_header("X-Error-Code", ERRORS[status])
+        if code := code or ERRORS.get(status):
+            self.send_header("X-Error-Code", code)
             self.send_header("X-Error-Message", "no access to this repository")
         if status == 429:
             self.send_header("Retry-After", self.server.wait)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-    def describe(self, path: str):
+    def describe(self, path: str, recursive: bool):
         files = [
             {"type": "file", "path": name, "rfilename": name, "size": len(data), "oid": _oid(data)}
             for name, data in self.server.files.items()
         ]
-        whole = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": COMMIT, "siblings": files}
-        body = json.dumps(files if "/tree/" in path else whole).encode()
+        name = self.server.repository
+        answer: Any = {"id": name, "modelId": name, "sha": COMMIT, "siblings": files}
+        if "/tree/" in path:
+            folder = path.partition("/tree/")[2].partition("/")[2]
+            answer = _listed(files, f"{folder}/" if folder else "", recursive)
+            if not answer:
+                return self.refuse(404, "EntryNotFound")
+        body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -93,9 +110,9 @@ class _Answers(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def give(self, path: str, fault: str | None):
-        data = self.server.files.get(path.rpartition("/")[2])
+        data = self.server.files.get(path.partition("/resolve/")[2].partition("/")[2])
         if data is None:
-            return self.refuse(404)
+            return self.refuse(404, "EntryNotFound")
         start = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
         part = data[start:]
         self.send_response(206 if start else 200)
@@ -114,16 +131,29 @@ class _Answers(BaseHTTPRequestHandler):
             self.close_connection = fault in ("cut", "none")
 
 
+def _listed(files: list[dict[str, Any]], below: str, recursive: bool) -> list[dict[str, Any]]:
+    """The files of a folder, and the folders in it."""
+    inside = [file for file in files if file["path"].startswith(below)]
+    if recursive:
+        return inside
+    folders = {file["path"][len(below) :].partition("/") for file in inside}
+    return [file for file in inside if "/" not in file["path"][len(below) :]] + [
+        {"type": "directory", "path": below + name, "size": 0, "oid": _oid(name.encode())}
+        for name in sorted({name for name, slash, _ in folders if slash})
+    ]
+
+
 def _oid(data: bytes) -> str:
     return hashlib.sha1(data).hexdigest()
 
 
 @contextmanager
 def hub(
-    files: dict[str, bytes], faults: dict[str, list[Any]] | None = None, *, wait: str = "1"
-) -> Iterator[Hub]:
+    files: dict[str, bytes], faults: dict[str, list[Any]] | None = None, *, wait: str = "1",
+    repository: str = "owner/model",
+) -> Iterator[Hub]:  # fmt: skip
     """A hub with these files of one repository, while the block runs; `wait`: its Retry-After."""
-    server = Hub(files, faults or {}, wait)
+    server = Hub(files, faults or {}, wait, repository)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -133,3 +163,16 @@ def hub(
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def python(script, url, home):
+    """A process of its own, for the client reads the hub's address when it is imported."""
+    environment = os.environ | {
+        "HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    environment.pop("HF_HUB_OFFLINE", None)
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
