@@ -23,8 +23,8 @@ SIZES = dict(
 )
 REQUIRED = {
     "DecoderConfig": SIZES
-    | dict(family="llama", norm="rms", norm_eps=1e-5, activation="swiglu", positions="rotary",
-           qkv_bias=False, attention_out_bias=False, mlp_bias=False),
+    | dict(family="llama", norm="rms", norm_eps=1e-5, activation="swiglu",
+           qkv_bias=False, attention_out_bias=False, mlp_bias=False, positions="rotary"),
     "TTTConfig": {"hidden_dim": 64},
     "ReferenceTTTConfig": {"hidden_dim": 64},
 }  # fmt: skip

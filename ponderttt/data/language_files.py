@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ponderttt.data.hub import TIMEOUT
+from ponderttt.data.hub import TIMEOUT, patiently
 from ponderttt.data.readers import hub_answers
 from ponderttt.data.sources import SPLITS, open_table
 from ponderttt.data.text import NotText, decode_text, plain, printable
@@ -169,7 +169,10 @@ def _read_hub(name: str) -> tuple[Splits, dict[str, Any]]:
 
     repository, revision, options, column, line_end = HUB[name]
     with hub_answers(name, repository, "use 'wikipedia' or a local folder with its files"):
-        commit = HfApi().dataset_info(repository, revision=revision, timeout=TIMEOUT).sha
+        api = HfApi()
+        commit = patiently(
+            lambda: api.dataset_info(repository, revision=revision, timeout=TIMEOUT).sha
+        )
         found = datasets.load_dataset(repository, revision=commit, **options)
         # The hub's WikiText has "" where the files have a blank line.
         texts = {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ponderttt.data.clean import MAX_BYTES, RawFile, Text
-from ponderttt.data.hub import TIMEOUT
+from ponderttt.data.hub import BUSY, TIMEOUT, patiently, status_of
 from ponderttt.data.text import printable
 from ponderttt.data.wheels import wheel_path
 from ponderttt.data.wikipedia import read_dump
@@ -223,7 +223,7 @@ def stack_versions() -> dict[str, str]:
 
     with hub_answers("the-stack", THE_STACK, _STACK_INSTEAD):
         api = HfApi()
-        commit = api.dataset_info(THE_STACK, timeout=TIMEOUT).sha
+        commit = patiently(lambda: api.dataset_info(THE_STACK, timeout=TIMEOUT).sha)
         api.auth_check(THE_STACK, repo_type="dataset")
         return {THE_STACK: str(commit), "files": str(STACK_FILES)}
 
@@ -241,7 +241,10 @@ def hub_answers(source: str, dataset: str, instead: str) -> Iterator[None]:
             f"https://huggingface.co/datasets/{dataset}, then `hf auth login` (or set HF_TOKEN)"
         ) from error
     except Exception as error:  # which class says so depends on the transport in use
+        status = status_of(error)
+        why = f"cannot be reached ({type(error).__name__})"
+        if status is not None:
+            why = f"answers with status {status}" + ("; try again later" if status in BUSY else "")
         raise InputError(
-            f"the source {source!r} is on the Hugging Face hub, which cannot be reached "
-            f"({type(error).__name__}); {instead}"
+            f"the source {source!r} is on the Hugging Face hub, which {why}; {instead}"
         ) from error
