@@ -1,6 +1,7 @@
 """What the search for an update rule chooses, of gains made up here; and what it refuses."""
 
 import importlib
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from support.made_search import CONFIG, PLAN, STAGES, loaded, patched
 from ponderttt.errors import InputError
 from ponderttt.experiments import update_rules
 from ponderttt.experiments.update_rules import config as configs
-from ponderttt.experiments.update_rules.config import Plan, UpdateRulesConfig
+from ponderttt.experiments.update_rules.config import Plan, RuleName, UpdateRulesConfig
 from ponderttt.experiments.update_rules.search import Search, grid, rounded
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import Window
@@ -225,3 +226,11 @@ def test_cheaper_iterations_buy_more_blocks(lm, plan):
     after = [r for stage, r in search.recipes.values() if stage == "steps"]
     assert {(r.rule, r.suffix_blocks) for r in after} == {("newton_schulz_1", 2)}
     assert winner.suffix_blocks == 2 and winner.share(lm.config, 64) <= wide
+
+
+def test_cheaper_steps_can_be_asked_for_as_rules(lm, plan):
+    """Every rule that a configuration takes has rates that are tried of it."""
+    rules = get_args(RuleName)
+    search = made_search(lm, lambda recipe, split: recipe.rate, rules=rules)
+    search.run()
+    assert {r.rule for stage, r in search.recipes.values() if stage == "rule"} == set(rules)

@@ -20,7 +20,7 @@ from ponderttt.progress import track
 
 CENTRES = {
     "sgd": 0.1, "normalized": 0.1, "rms": 3e-4, "rms_sum": 1e-4, "rms_sum_sqrt": 3e-3,
-    "adamw": 3e-4, "newton_schulz": 3e-2,
+    "adamw": 3e-4, **dict.fromkeys(ITERATIONS, 3e-2),
 }  # fmt: skip
 """Rates at which MLP outputs of a few blocks learn; the grid is laid about them."""
 LAST_STATE = {"rms": 3e-3, "adamw": 3e-3, "sgd": 4.0, "normalized": 0.3}
