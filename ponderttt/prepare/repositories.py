@@ -10,7 +10,9 @@ import xxhash
 from ponderttt.data import load_repositories
 from ponderttt.data.repositories import FileSpan, Repositories
 from ponderttt.errors import InputError
+from ponderttt.evaluation.flops import keys_met
 from ponderttt.models.decoder.lm import TransformerLM
+from ponderttt.models.decoder.window import Window
 from ponderttt.types import Documents
 
 PROSE = ("wikipedia", "leads")
@@ -94,6 +96,11 @@ def check_code(sources: Sequence[str]) -> None:
             f"sources holds {', '.join(sources)} alone, which are articles: expected one of code "
             "too, such as packages"
         )
+
+
+def mean_keys(repositories: Sequence[Repository], window: Window) -> float:
+    """Keys that a query meets on average (`keys_met`), every repository weighing the same."""
+    return float(np.mean([keys_met(each.document, window) for each in repositories]))
 
 
 def load_kinds(

@@ -24,7 +24,7 @@ from ponderttt.experiments.repositories.conditions import (
 from ponderttt.experiments.repositories.config import CONTRASTED, TRAINING, RepositoriesConfig
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import window_of
-from ponderttt.prepare.repositories import PROSE, Repository, Size, load_kinds
+from ponderttt.prepare.repositories import PROSE, Repository, Size, load_kinds, mean_keys
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
 from ponderttt.result import Result
@@ -47,7 +47,7 @@ def run(config: RepositoriesConfig) -> Result:
     }
     read = tables.Losses(test, by_condition, lm.config.vocab_size)
     bins = tables.bins(read)
-    keys = np.mean([keys_met(each.document, window) for each in test if each.source not in PROSE])
+    keys = mean_keys([each for each in test if each.source not in PROSE], window)
     return Result(
         name="repositories",
         config=dataclasses.asdict(config),
@@ -63,7 +63,7 @@ def run(config: RepositoriesConfig) -> Result:
         },
         scalars={
             "recipe": config.recipe.label,
-            "share": config.recipe.share(lm.config, float(keys)),
+            "share": config.recipe.share(lm.config, keys),
             "window": window.tokens,
             "repositories": len(test),
             "tokens": read.tokens_read,

@@ -4,10 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
-from ponderttt.evaluation.flops import keys_met
 from ponderttt.experiments.update_rules import tables
 from ponderttt.experiments.update_rules.config import UpdateRulesConfig
 from ponderttt.experiments.update_rules.search import Search, read_bins
@@ -15,7 +13,7 @@ from ponderttt.experiments.update_rules.timing import timed
 from ponderttt.models.decoder.lm import TransformerLM
 from ponderttt.models.decoder.window import window_of
 from ponderttt.prepare.recipes import Recipe
-from ponderttt.prepare.repositories import PROSE, Repository, Size, load_kinds
+from ponderttt.prepare.repositories import PROSE, Repository, Size, load_kinds, mean_keys
 from ponderttt.prepare.repository_reader import RepositoryReader
 from ponderttt.progress import track
 from ponderttt.result import Result
@@ -36,7 +34,7 @@ def run(config: UpdateRulesConfig) -> Result:
         code, split="train", size=short.regroup(config.longest), count=config.train_repositories
     )
     validation, _ = load(code, split="validation", size=whole, count=config.search.validation)
-    keys = float(np.mean([keys_met(each.document, window) for each in validation]))
+    keys = mean_keys(validation, window)
     search = Search(config, reader, training, validation, keys)
     winner = search.run()
 
